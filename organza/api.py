@@ -1,0 +1,197 @@
+"""The commands as functions: train, resume, load.  The command line is a thin shell around them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from organza import __version__, report
+from organza.data import Data, open_data
+from organza.device import pick_device
+from organza.game import Game
+from organza.model import Model
+from organza.plan import Plan
+from organza.recipes import recipe as named_recipe
+from organza.run import Run
+from organza.training import State, fit
+
+__all__ = ["free_folder", "load", "measure", "prepare", "resume", "train"]
+
+Watch = Callable[[State], bool | None]
+
+
+def prepare(
+    data: Data,
+    recipe: str = "quick",
+    images: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return a recipe's plan for this data, with changes, checked to fit.
+
+    Arguments:
+        data: The data set.
+        recipe: A name in ``organza.recipes.RECIPES``.
+        images: The length of the run; the recipe's own if None.
+        changes: New values by dotted key (``{"training.batch": 32}``).
+
+    Raises:
+        ValueError: One line for each mistake.
+    """
+    make = named_recipe(recipe)
+    plan = make(data.spec) if images is None else make(data.spec, images)
+    plan = plan.set({**(changes or {}), "data": data.name})
+    plan.fits(data.spec)
+    return plan
+
+
+def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 4.0) -> float:
+    """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
+    state = State(plan.game(), plan.play(), data, pick_device(device))
+    with torch.random.fork_rng([]):
+        for _ in range(3):
+            state.training.moves(state, state.stream)  # warm-up
+        begin, images = time.monotonic(), state.images
+        while (spent := time.monotonic() - begin) < seconds:
+            state.training.moves(state, state.stream)
+            float(next(iter(state.sums.values())))  # wait for the device
+        return (state.images - images) / spent
+
+
+def free_folder(data: Data, recipe: str) -> Path:
+    """Return the first unused ``runs/DATA-RECIPE-NUMBER``."""
+    stem = f"{Path(data.name).stem or 'data'}-{recipe}"
+    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
+
+
+def train(
+    data: Any = "digits",
+    recipe: str = "quick",
+    *,
+    run: str | Path | None = None,
+    images: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Model:
+    """Train a recipe on data, keep the run in a folder, and return the model.
+
+    Arguments:
+        data: Whatever :func:`~organza.data.open_data` takes.
+        recipe: The recipe's name.
+        run: The run folder; ``runs/DATA-RECIPE-NUMBER`` if None.  It must not exist yet.
+        images: The length of the run in images shown to D.
+        minutes: Its length in minutes instead: the speed is measured first, which then fixes ``images``.
+        seed: Of everything.
+        device: "auto", "cpu", "cuda" or "mps".
+        changes: New values of the plan by dotted key.
+        watch: Called after every round; ends the training by returning True.
+
+    Raises:
+        ValueError: One line for each mistake; nothing is written then.
+    """
+    data = open_data(data)
+    changes = {**(changes or {}), "training.seed": seed}
+    pick_device(device)
+    plan = prepare(data, recipe, images, changes)
+    if minutes is not None:
+        plan = prepare(data, recipe, _length(plan, data, device, minutes), changes)
+    folder = Run.create(run or free_folder(data, recipe), {"organza": __version__, **plan.json()})
+    return _play(plan, data, folder, device, watch)
+
+
+def _length(plan: Plan, data: Data, device: str, minutes: float) -> int:
+    """The images that fit into so many minutes here."""
+    if minutes <= 0:
+        raise ValueError(f"minutes={minutes}: must be above 0")
+    batch = int(plan.training["batch"])
+    spent = min(4.0, 6.0 * minutes)  # of the time itself, a tenth at most goes into measuring
+    speed = measure(plan, data, device, spent)
+    return max(1, int(speed * (60.0 * minutes - spent) / batch)) * batch
+
+
+def resume(
+    run: str | Path,
+    *,
+    images: int | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> Model:
+    """Continue a run exactly where its last checkpoint was made, and return the model.
+
+    Arguments:
+        run: The run folder.
+        images: The new total length; the plan's if None.
+        minutes: Minutes to go on for instead, by the speed measured here.
+        device: "auto", "cpu", "cuda" or "mps".
+        watch: Called after every round; ends the training by returning True.
+
+    Raises:
+        ValueError: If there is no such run, it was made by a program's own modules, or its data changed.
+    """
+    folder = Run(run)
+    plan = _plan(folder)
+    data = open_data(plan.data)
+    pick_device(device)
+    done = max(folder.checkpoints(), default=0)
+    if minutes is not None:
+        images = done + _length(plan, data, device, minutes)
+    if images is not None:
+        if images < done:
+            raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
+        plan = plan.set({"training.images": images})
+    return _play(plan, data, folder, device, watch)
+
+
+def _play(plan: Plan, data: Data, folder: Run, device: str, watch: Watch | None) -> Model:
+    game = plan.game()
+    try:
+        return fit(game, data, plan.play(), run=folder, device=device, watch=watch)
+    finally:
+        report.write(folder, game.equilibrium())
+
+
+def load(run: str | Path, generator: nn.Module | None = None, prior: Any = None, device: str = "auto") -> Model:
+    """Return the generator of a run, with averaged weights.
+
+    Arguments:
+        run: The run folder.
+        generator: G itself, for a run of a program's own modules, which no plan can rebuild.
+        prior: Its prior, for such a run.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        ValueError: If there is no such run, or its weights do not fit.
+    """
+    folder = Run(run)
+    if generator is None:
+        game: Game = _plan(folder).game()
+        generator, prior, conditional = game.generator, game.prior, game.conditional
+    else:
+        conditional = False
+        if prior is None:
+            raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
+    groups, _, _ = folder.load()
+    try:
+        generator.load_state_dict(groups["ema"])
+    except RuntimeError as error:
+        raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
+    return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path)
+
+
+def _plan(folder: Run) -> Plan:
+    plan = folder.plan
+    if "python" in plan:
+        raise ValueError(
+            f"{folder.path} was trained by a program's own modules: continue it with oz.fit(game, data, run=...), "
+            "or load it with oz.load(run, generator=..., prior=...)"
+        )
+    return Plan.read(plan)

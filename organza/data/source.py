@@ -1,0 +1,186 @@
+"""Data sets in memory, and where they come from.
+
+`open_data` takes what a user has, a built-in name, a file or an array, and gives a `Data`; every other module
+sees only that.  What a built-in name means stands in `mnist` and `synthetic`, what an array may be in
+`arrays`.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import arrays, mnist, synthetic
+
+__all__ = ["Data", "Source", "Spec", "names", "open_data"]
+
+SPLITS = ("train", "test")
+_DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a recipe needs to know of a data set.
+
+    Arguments:
+        shape: One example's shape: (C, H, W) for images, (d,) for vectors.
+        count: The number N of examples.
+        classes: The number of classes; 0 if unlabelled.
+    """
+
+    shape: tuple[int, ...]
+    count: int
+    classes: int = 0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """One data set in memory.  `open_data` makes it from what it has checked.
+
+    Arguments:
+        name: Where it comes from: a built-in name, the path of a file, or "array".
+        x: The examples: images (N, C, H, W), as uint8 or as float32 in [-1, 1], or vectors (N, d), float32.
+        y: The labels, (N,), int64: 0 to classes - 1, -1 for unlabelled; or None.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Shape, count and number of classes: the highest label and 1, or 0 without labels."""
+        classes = 0 if self.y is None else int(self.y.max()) + 1
+        return Spec(tuple(self.x.shape[1:]), len(self), classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256, in hexadecimal, of type, shape and values of x and y: the same on every machine."""
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.y):
+            if tensor is None:
+                digest.update(b"none\n")
+                continue
+            values = tensor.cpu().contiguous().numpy()
+            values = values.astype(values.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{values.dtype.name} {values.shape}\n".encode())
+            digest.update(values.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The examples at some indices, as a batch for a network.
+
+        Arguments:
+            index: Integers from 0 to N - 1, (B,), on any device.
+
+        Returns:
+            x, (B, *shape) float32, images in [-1, 1]; and y, (B,) int64, or None.  Both are new, on the
+            data's device.
+        """
+        index = index.to(self.x.device)
+        x = self.x.index_select(0, index)
+        if x.dtype == torch.uint8:
+            x = x.to(torch.float32).div_(127.5).sub_(1)
+        return x, None if self.y is None else self.y.index_select(0, index)
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same data on a device; shares memory if it is there already."""
+        return Data(self.name, self.x.to(device), None if self.y is None else self.y.to(device))
+
+    def __repr__(self) -> str:
+        return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
+
+
+Source = str | os.PathLike[str] | NDArray[Any] | Tensor | tuple[Any, Any] | Data
+
+
+def names() -> tuple[str, ...]:
+    """The names of the built-in data sets."""
+    return (*_DIGITS, *synthetic.NAMES)
+
+
+def open_data(source: Source, split: str = "train") -> Data:
+    """Open a data set.
+
+    The built-in ones, with their number of training (and test) examples:
+
+    - ``digits``: 10,000 (2,000) images of MNIST, 1 x 28 x 28, in 10 balanced classes; part of the package;
+    - ``mnist``: all 60,000 (10,000) of them; looked for on this machine, else downloaded;
+    - ``ring``, ``grid25``, ``grid100``, ``spiral``, ``moons``: 100,000 (10,000) points of a known law in
+      the plane, see `organza.data.synthetic`.
+
+    Arguments:
+        source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
+            optionally y; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.
+            What x may be stands in `organza.data.arrays`.  A built-in name comes before a file of that name:
+            write ``./digits`` for the file.  x shares memory with the array it was made from, where nothing
+            had to be converted.
+        split: "train" or "test".  Only built-in data sets have a test split.
+
+    Raises:
+        ValueError: If there is no such data set or file, or what it holds cannot be used.
+    """
+    if split not in SPLITS:
+        raise _unknown("split", split, SPLITS)
+    if isinstance(source, Data):
+        return source
+    if isinstance(source, str) and source.strip().lower() in names():
+        name = source.strip().lower()
+        x, y = _DIGITS[name](split) if name in _DIGITS else synthetic.draw(name, split)
+        return Data(name, x, y)
+    path = _checked_path(source) if isinstance(source, str | os.PathLike) else None
+    pair = isinstance(source, tuple) and len(source) == 2
+    if path is None and not pair and not isinstance(source, np.ndarray | Tensor):
+        raise ValueError(
+            f"data of type {type(source).__name__} is not supported: give a built-in name "
+            f"({', '.join(names())}), a path, a NumPy array, a torch tensor, or a pair (x, y)"
+        )
+    if split != "train":
+        raise ValueError(f"split {split!r}: only built-in data sets have one; open the test data as data of its own")
+    if path is None:
+        return _checked("array", *(source if isinstance(source, tuple) else (source, None)))
+    given = arrays.read_arrays(path)
+    try:
+        return _checked(str(path), *given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(name: str, x: Any, y: Any) -> Data:
+    if not isinstance(x, np.ndarray | Tensor):
+        raise ValueError(f"x of type {type(x).__name__} is not supported: give a NumPy array or a torch tensor")
+    x = arrays.examples(x)
+    return Data(name, x, None if y is None else arrays.labels(y, len(x)).to(x.device))
+
+
+def _checked_path(source: str | os.PathLike[str]) -> Path:
+    """The path of a file of arrays, if there is one."""
+    path = Path(os.path.expanduser(source))
+    is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
+    if os.path.isdir(path) or (is_file and path.suffix.lower() not in arrays.SUFFIXES):
+        raise ValueError(
+            f"{path}: this version reads files of arrays ({' and '.join(arrays.SUFFIXES)}), not image "
+            f"folders, zip archives or other files; built-in are {', '.join(names())}"
+        )
+    if is_file:
+        return path
+    if len(path.parts) > 1 or path.suffix:
+        raise ValueError(f"{path}: there is no such file")
+    raise _unknown("data set or file", str(source), names())
+
+
+def _unknown(what: str, got: object, allowed: tuple[str, ...]) -> ValueError:
+    close = get_close_matches(str(got).strip().lower(), allowed, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"unknown {what} {got!r}: there are {', '.join(allowed)}{hint}")

@@ -1,0 +1,231 @@
+r"""The game: a prior p_z, a generator G and a discriminator D, an objective V(D, G) and terms beside it.
+
+.. math:: \min_G \max_D V(D, G) = E_{x \sim p_{data}}[\log D(x)] + E_{z \sim p_z}[\log(1 - D(G(z)))]
+
+A game knows how to make fakes, how to look at a batch and what each player then pays; it does not know who moves
+when (``moves``) nor by which rule (``optimizer``).
+
+References:
+    Generative Adversarial Nets (Goodfellow et al., 2014)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from organza.objective import NonSaturating, Objective
+from organza.prior import Prior
+from organza.round import Batch, Draw, Player, Round, Verdict
+from organza.schedule import at
+from organza.term import Term
+
+__all__ = ["Augment", "Constraint", "Game"]
+
+
+class Augment(Protocol):
+    """A differentiable augmentation of what D sees: (x, y, draw) -> (x, y)."""
+
+    def __call__(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor | None]: ...
+
+
+class Constraint(Protocol):
+    """What is done to the weights of ``players`` after their step."""
+
+    @property
+    def players(self) -> tuple[Player, ...]: ...
+
+    def __call__(self, network: nn.Module) -> None: ...
+
+
+class Game(nn.Module):
+    """The two players and what they play for.  Every part can be the user's own.
+
+    All that adapts during training (BEGAN's k, the path length's mean, spectral norm's vectors, an image pool) is a
+    buffer of the game, so that its ``state_dict`` is the whole of its state.
+
+    Arguments:
+        generator: G(z), or G(z, y) if ``conditional``; returns x, (B, ...), images in [-1, 1].
+        discriminator: D(x), or D(x, y) if ``conditional``; returns logits or a :class:`~organza.round.Verdict`.
+        prior: The law of z.
+        objective: V(D, G); non-saturating if not given.
+        terms: What else enters the losses (penalties, reconstruction, mutual information ...).
+        augment: What D sees instead of x, differentiable, applied to real and fake alike.
+        replay: The fakes D is shown instead of G's newest: (fake, draw) -> fake.
+        constraints: What is done to weights after a step (clipping, largest norm).
+        conditional: Whether the networks take the condition y.
+        joint: Whether D sees real and fake in one call in its own turn.  The same mathematics, and faster, unless D
+            uses batch statistics.
+
+    Raises:
+        ValueError: If a part is not what it should be.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        prior: Prior,
+        objective: Objective | None = None,
+        terms: Sequence[Term] = (),
+        augment: Augment | None = None,
+        replay: Callable[[Tensor, Draw], Tensor] | None = None,
+        constraints: Sequence[Constraint] = (),
+        conditional: bool = False,
+        joint: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, network in (("generator", generator), ("discriminator", discriminator)):
+            if not isinstance(network, nn.Module):
+                raise ValueError(f"Game({name}=...): got {type(network).__name__}, needs an nn.Module instance")
+        self.generator = generator
+        self.discriminator = discriminator
+        self.prior = prior
+        self.objective = NonSaturating() if objective is None else objective
+        self.terms = nn.ModuleList(terms)
+        self.augment = augment
+        self.replay = replay
+        self.constraints = tuple(constraints)
+        self.conditional = conditional
+        self.joint = joint
+        self.paired = self.objective.paired or any(term.paired for term in terms)
+
+    @property
+    def players(self) -> dict[Player, nn.Module]:
+        """The two networks by name, D first: the order of Algorithm 1."""
+        return {"discriminator": self.discriminator, "generator": self.generator}
+
+    def generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Draw z from the prior and return z and G(z), one for each row of the batch."""
+        if self.conditional and batch.y is None:
+            raise ValueError("the game is conditional, but the data have no conditions y")
+        z = batch.draw(self.prior.draw)  # (B, ...)
+        return z, self.generator(z, batch.y) if self.conditional else self.generator(z)
+
+    def look(
+        self,
+        batch: Batch,
+        z: Tensor,
+        fake: Tensor,
+        turn: Player,
+        D: Callable[..., Any] | None = None,
+    ) -> Round:
+        """Let D judge the fakes and, in its own turn or if the game is ``paired``, the real examples.
+
+        Arguments:
+            batch: The real examples and their conditions.
+            z: The noise of the fakes.
+            fake: The fakes, (B, ...): fresh, shared or pooled, with or without G's graph.
+            turn: Whose turn it is.
+            D: Judges instead of the game's own discriminator (an unrolled one).
+        """
+        judge = self.discriminator if D is None else D
+        own = turn == "discriminator"
+        if own and self.replay is not None:
+            fake = self.replay(fake, batch.draw)
+        if fake.shape != batch.x.shape:
+            raise ValueError(f"G made {tuple(fake.shape)} for data of shape {tuple(batch.x.shape)}: they must agree")
+        real = batch.x.detach().requires_grad_(own)
+        fake = fake if fake.requires_grad or not own else fake.detach().requires_grad_()
+
+        def verdict(*views: tuple[Tensor, Tensor | None]) -> Verdict:
+            x = torch.cat([view[0] for view in views]) if len(views) > 1 else views[0][0]
+            if not self.conditional:
+                return Verdict.of(judge(x))
+            conditions = [view[1] for view in views if view[1] is not None]
+            return Verdict.of(judge(x, torch.cat(conditions) if len(views) > 1 else conditions[0]))
+
+        def view(x: Tensor) -> tuple[Tensor, Tensor | None]:
+            return (x, batch.y) if self.augment is None else self.augment(x, batch.y, batch.draw)
+
+        real_verdict = None
+        if not own and not self.paired:
+            fake_verdict = verdict(view(fake))
+        elif self.joint:
+            real_verdict, fake_verdict = verdict(view(real), view(fake)).halves()
+        else:
+            real_verdict, fake_verdict = verdict(view(real)), verdict(view(fake))
+        evidence = {
+            f"{turn}/{side}_{name}": number
+            for side, said in (("real", real_verdict), ("fake", fake_verdict))
+            if said is not None
+            for name, number in self._read(said.logits.detach()).items()
+        }
+        return Round(
+            real=real,
+            fake=fake,
+            y=batch.y,
+            z=z,
+            real_verdict=real_verdict,
+            fake_verdict=fake_verdict,
+            critic=lambda x: verdict(view(x)),
+            generator=self.generator,
+            draw=batch.draw,
+            images=batch.images,
+            step=batch.step,
+            joint=self.joint and own,
+            evidence=evidence,
+        )
+
+    def _read(self, logits: Tensor) -> dict[str, Tensor]:
+        return {"logits": logits.mean(), "score": self.objective.score(logits).mean()}
+
+    def losses(self, round: Round, player: Player) -> dict[str, tuple[float, Tensor]]:
+        """Return all that the player pays, as {unique name: (weight, unreduced tensor)}."""
+        real_logits = None if round.real_verdict is None else round.real_verdict.logits
+        fake_logits = round.fake_verdict.logits
+        if player == "discriminator":
+            assert real_logits is not None
+            losses = {"objective": (1.0, self.objective.discriminator(real_logits, fake_logits))}
+        else:
+            losses = {"objective": (1.0, self.objective.generator(real_logits, fake_logits))}
+        for name, term in zip(self._names(), self.terms, strict=True):
+            value = getattr(term, player)(round)
+            if value is not None:
+                if name in losses:
+                    raise ValueError(f"two losses are named {name!r}: give one of the terms another name")
+                losses[name] = (at(term.weight, round.images), value)  # type: ignore[arg-type]
+        return losses
+
+    def _names(self) -> list[str]:
+        """The terms' names, numbered where one comes twice."""
+        names = [str(term.name) for term in self.terms]
+        return [f"{n}{names[:i].count(n) + 1}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+    def loss(self, round: Round, player: Player) -> Tensor:
+        """Return this micro-batch's share of the player's loss, a scalar; the shares of a global batch add up to it.
+
+        Each part is reduced before they are added: patches, packs and examples differ in shape.
+        """
+        total = torch.zeros((), device=round.fake.device)
+        for name, (weight, value) in self.losses(round, player).items():
+            mean = value.mean()
+            round.evidence[f"{player}/{name}"] = mean.detach()
+            total = total + weight * mean
+        return round.draw.share * total
+
+    def equilibrium(self) -> dict[str, float]:
+        """Return what the evidence would be if G's law were the data's and D the best against it.
+
+        Empty if the objective's optimum is not known.  Terms are left out.
+        """
+        one = torch.ones(1)
+        logits = self.objective.optimum(one, one)
+        if logits is None:
+            return {}
+        score = float(self.objective.score(logits))
+        return {
+            "discriminator/objective": float(self.objective.discriminator(logits, logits)),
+            "generator/objective": float(self.objective.generator(logits, logits)),
+            "discriminator/real_score": score,
+            "discriminator/fake_score": score,
+        }
+
+    def adapt(self, evidence: Mapping[str, Tensor]) -> None:
+        """Let every part that adapts do so, by the global means of the move just made."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "adapt"):
+                module.adapt(evidence)  # type: ignore[operator]

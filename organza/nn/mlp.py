@@ -1,0 +1,92 @@
+r"""Multilayer perceptrons: any data as one long vector, as in the first GAN programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from organza.nn.layers import Unit, activation, initialise, numel
+
+__all__ = ["MLPDiscriminator", "MLPGenerator"]
+
+
+class MLPGenerator(nn.Module):
+    r"""z -> widths -> x: linear layers, an activation after each, and an output law.
+
+    Arguments:
+        latent: The dimension of z.
+        shape: The shape of one example x.
+        widths: The units of each hidden layer.
+        hidden: The activation: "relu", "leaky" or "tanh".
+        output: The law of the last layer: "tanh", "sigmoid" (brought to [-1, 1]) or "linear".
+        init: "glorot" or "dcgan".
+
+    Raises:
+        ValueError: If a shape, width or name is not allowed.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        shape: Sequence[int],
+        widths: Sequence[int] = (256, 512, 1024),
+        hidden: str = "leaky",
+        output: str = "tanh",
+        init: str = "glorot",
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        layers = _layers((latent, *widths), hidden, 0.0)
+        self.layers = nn.Sequential(*layers, nn.Linear((latent, *widths)[-1], numel(self.shape)), Unit(output))
+        initialise(self, init)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x: Tensor = self.layers(z)  # (B, latent) -> (B, prod(shape))
+        return x.view(-1, *self.shape)  # (B, *shape)
+
+
+class MLPDiscriminator(nn.Module):
+    r"""x -> widths -> logit: linear layers, an activation and dropout after each.
+
+    Arguments:
+        shape: The shape of one example x.
+        widths: The units of each hidden layer.
+        hidden: The activation: "relu", "leaky" or "tanh".
+        dropout: The share of units dropped after each hidden layer, in [0, 1).
+        init: "glorot" or "dcgan".
+
+    Raises:
+        ValueError: If a shape, width or name is not allowed.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        widths: Sequence[int] = (1024, 512, 256),
+        hidden: str = "leaky",
+        dropout: float = 0.0,
+        init: str = "glorot",
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        sizes = (numel(tuple(shape)), *widths)
+        self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, hidden, dropout), nn.Linear(sizes[-1], 1))
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)  # (B, *shape) -> (B, 1)
+        return logits.squeeze(1)  # (B,)
+
+
+def _layers(sizes: Sequence[int], hidden: str, dropout: float) -> list[nn.Module]:
+    if min(sizes) < 1:
+        raise ValueError(f"sizes {tuple(sizes)}: every layer needs at least 1 unit")
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), activation(hidden)]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return layers

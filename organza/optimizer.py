@@ -1,0 +1,97 @@
+r"""Optimizers as plain settings: which rule, and numbers that may be schedules of the images shown to D."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from organza.schedule import at
+
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop"]
+
+Number = float | Callable[[int], float]
+
+
+class Optimizer(ABC):
+    """The settings from which a player's optimizer is built, and by which it is set before every step."""
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return a torch optimizer of these parameters."""
+
+    @abstractmethod
+    def settings(self, images: int) -> dict[str, Any]:
+        """Return the settings of the parameter group after so many images."""
+
+    def set(self, optimizer: torch.optim.Optimizer, images: int) -> None:
+        """Set the optimizer's learning rate and momenta for the step after so many images."""
+        settings = self.settings(images)
+        for group in optimizer.param_groups:
+            group.update(settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+
+
+class Adam(Optimizer):
+    """Adam, fused.
+
+    References:
+        Adam: A Method for Stochastic Optimization (Kingma and Ba, 2015)
+
+    Arguments:
+        lr: The learning rate, a number or a schedule.
+        beta1: The decay of the mean of gradients.
+        beta2: The decay of the mean of squares.
+        eps: Added to the root of the mean of squares.
+    """
+
+    def __init__(self, lr: Number = 2e-4, beta1: Number = 0.5, beta2: Number = 0.999, eps: float = 1e-8) -> None:
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, fused=True, eps=self.eps, **self.settings(0))
+
+    def settings(self, images: int) -> dict[str, Any]:
+        return {"lr": at(self.lr, images), "betas": (at(self.beta1, images), at(self.beta2, images))}
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, fused.
+
+    Arguments:
+        lr: The learning rate, a number or a schedule.
+        momentum: The momentum, a number or a schedule.
+    """
+
+    def __init__(self, lr: Number = 0.1, momentum: Number = 0.0) -> None:
+        self.lr, self.momentum = lr, momentum
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, fused=True, **self.settings(0))
+
+    def settings(self, images: int) -> dict[str, Any]:
+        return {"lr": at(self.lr, images), "momentum": at(self.momentum, images)}
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of the running mean of squares, as the first WGAN used.
+
+    Arguments:
+        lr: The learning rate, a number or a schedule.
+        decay: The decay of the mean of squares.
+        eps: Added to its root.
+    """
+
+    def __init__(self, lr: Number = 5e-5, decay: float = 0.99, eps: float = 1e-8) -> None:
+        self.lr, self.decay, self.eps = lr, decay, eps
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(parameters, foreach=True, alpha=self.decay, eps=self.eps, **self.settings(0))
+
+    def settings(self, images: int) -> dict[str, Any]:
+        return {"lr": at(self.lr, images)}

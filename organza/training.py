@@ -1,0 +1,397 @@
+r"""Training: play the game by its moves until D has seen so many images.
+
+Nothing here depends on which game is played.  All that a run is, at any moment between two rounds, is in
+:class:`State`: the game's and the average's weights and buffers, the optimizers' moments, and two integers (images
+shown to D, moves of G).  All chance is re-derived from (seed, images, steps), so a restored state continues exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from organza import picture
+from organza.data import Data, Order, open_data
+from organza.device import pick_device, seed_networks, undisturbed
+from organza.ema import average, averaged
+from organza.game import Game
+from organza.model import Model
+from organza.moves import Alternating, Moves
+from organza.optimizer import Adam, Optimizer
+from organza.round import Batch, Draw, Player, Round, key
+from organza.run import Run
+from organza.schedule import Schedule, at
+
+__all__ = ["Diverged", "State", "Training", "fit"]
+
+
+class Diverged(ValueError):
+    """A loss or a weight is no longer finite; what was saved before is whole."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a game is played: by whom, how long, and what is kept on the way.  Frozen; numbers are checked.
+
+    Arguments:
+        images: The length of the run: images shown to D.
+        batch: The examples in each player's turn (the global batch).
+        accumulate: The micro-batches into which a turn is cut to save memory; must divide ``batch``.
+        moves: Who moves when.
+        generator_optimizer: The rule of G's step.
+        discriminator_optimizer: The rule of D's step.
+        half_life: Of G's moving average, in images: a number or a schedule; 0 follows G itself.
+        replacement: Whether real examples are drawn with replacement instead of in shuffled epochs.
+        seed: Of everything: initial order, noise, dropout.
+        log_every: Images from one line of the log to the next.
+        sample_every: Images from one picture of the same z to the next; 0 for none.
+        save_every: Images from one checkpoint to the next; 0 for by the clock alone.
+        channels_last: Whether images are laid out channels last in memory, which suits some convolutions.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    images: int = 1_000_000
+    batch: int = 64
+    accumulate: int = 1
+    moves: Moves = Alternating()
+    generator_optimizer: Optimizer = Adam()
+    discriminator_optimizer: Optimizer = Adam()
+    half_life: float | Schedule = 10_000
+    replacement: bool = False
+    seed: int = 0
+    log_every: int = 2_000
+    sample_every: int = 50_000
+    save_every: int = 0
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("images", 1), ("batch", 1), ("accumulate", 1), ("log_every", 1), ("sample_every", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be {least} or more")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
+
+    def describe(self) -> dict[str, str]:
+        """The settings as text, to compare two runs by; of a function, not where it lies in memory."""
+        return {f.name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(self, f.name))) for f in fields(self)}
+
+
+class State:
+    """A game in play: everything that changes, and the two verbs that change it (see :class:`~organza.moves.Table`).
+
+    Arguments:
+        game: The game; moved to the device.
+        training: How it is played.
+        data: The real examples; moved to the device.
+        device: Where to play.
+    """
+
+    def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
+        self.game = game.to(device).train()
+        if training.channels_last:
+            game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.training = training
+        self.data = data.to(device)
+        self.device = device
+        self.average = averaged(game.generator)
+        rules = {"discriminator": training.discriminator_optimizer, "generator": training.generator_optimizer}
+        self.rules: dict[Player, Optimizer] = {p: rules[p] for p in game.players}
+        self.weights = {p: [w for w in net.parameters() if w.requires_grad] for p, net in game.players.items()}
+        self.optimizers = {p: self.rules[p].build(self.weights[p]) for p in game.players}
+        self.orders = {
+            p: Order(len(data), key(training.seed, "order", p) >> 1, training.replacement) for p in game.players
+        }
+        self.images = 0  # shown to D
+        self.steps = 0  # moves of G
+        self.averaged_at = 0  # images at the last step of the average
+        self.evidence: dict[str, Tensor] = {}  # of the move in the making
+        self.sums: dict[str, Tensor] = {}  # of evidence, since the last line of the log
+        self.counts: dict[str, int] = {}
+        self.latest: dict[str, float] = {}  # the last line of the log
+
+    def stream(self, player: Player) -> Iterator[Batch]:
+        """Yield the micro-batches of the player's next turn: a function of (seed, images, steps, player) alone.
+
+        D's real examples are the next in its order; G's, where it looks at any, come from an order of its own.
+        """
+        total, size = self.training.batch, self.training.batch // self.training.accumulate
+        position = self.images if player == "discriminator" else self.steps * total
+        index = self.orders[player].indices(position, total).to(self.device)
+        chance = key(self.training.seed, self.images, self.steps, player)
+        for micro in range(self.training.accumulate):
+            rows = slice(micro * size, (micro + 1) * size)
+            x, y = self.data.gather(index[rows])
+            x = x.to(torch.get_default_dtype())
+            if self.training.channels_last and x.ndim == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
+            draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
+            seed_networks(key(chance, micro), self.device)
+            yield Batch(x, y, draw, self.images, self.steps)
+
+    def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
+        """Add the loss's gradient to the player's parameters and the rounds' evidence to the move's."""
+        loss.backward(inputs=self.weights[player], retain_graph=keep)
+        for round in rounds:
+            for name, value in round.evidence.items():
+                share = round.draw.share * value
+                self.evidence[name] = self.evidence[name] + share if name in self.evidence else share
+
+    def move(self, player: Player) -> None:
+        """Take the player's step, let what adapts adapt, and count."""
+        optimizer = self.optimizers[player]
+        self.rules[player].set(optimizer, self.images)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for constraint in self.game.constraints:
+            if player in constraint.players:
+                constraint(self.game.players[player])
+        evidence, self.evidence = self.evidence, {}
+        self.game.adapt(evidence)
+        for name, value in evidence.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        if player == "discriminator":
+            self.images += self.training.batch
+        else:
+            self.steps += 1
+            half_life = at(self.training.half_life, self.images)
+            average(self.average, self.game.generator, self.images - self.averaged_at, half_life)
+            self.averaged_at = self.images
+
+    def means(self) -> dict[str, float]:
+        """Return the mean evidence since the last call, and begin anew.
+
+        Raises:
+            Diverged: If one of them is not finite.
+        """
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise Diverged(
+                f"{bad[0]} became {means[bad[0]]} before image {self.images}: training diverged; "
+                "lower the learning rate, or raise the weight of R1 (gamma)"
+            )
+        self.latest = means
+        return means
+
+    def model(self, run: Path | None = None) -> Model:
+        """Return the generator with the averaged weights."""
+        return Model(self.average, self.game.prior, self.game.conditional, run)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return all tensors of the state, by group and name.
+
+        Raises:
+            Diverged: If a weight is not finite, so that no checkpoint is ever poisoned.
+        """
+        groups: dict[str, dict[str, Tensor]] = {
+            "game": self.game.state_dict(),
+            "ema": self.average.state_dict(),
+            "evidence": self.sums,
+        }
+        for player, optimizer in self.optimizers.items():
+            groups[f"{player}_optimizer"] = {
+                f"{i}.{name}": value
+                for i, weight in enumerate(self.weights[player])
+                for name, value in optimizer.state[weight].items()
+                if isinstance(value, Tensor)
+            }
+        for group in ("game", "ema"):
+            for name, value in groups[group].items():
+                if value.is_floating_point() and not bool(value.isfinite().all()):
+                    raise Diverged(f"{name} is not finite at image {self.images}: the last good checkpoint is kept")
+        return groups
+
+    def record(self) -> dict[str, Any]:
+        """Return the rest of the state, as JSON."""
+        return {
+            "images": self.images,
+            "steps": self.steps,
+            "averaged_at": self.averaged_at,
+            "counts": self.counts,
+            "training": self.training.describe(),
+            "data": self.data.digest,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def restore(self, groups: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        """Take over a saved state.
+
+        Raises:
+            ValueError: If it belongs to other data, another game or another training.
+        """
+        _compare(record, self.record())
+        _load(self.game, groups["game"])
+        _load(self.average, groups["ema"])
+        for player, optimizer in self.optimizers.items():
+            optimizer.state.clear()
+            for name, value in groups[f"{player}_optimizer"].items():
+                index, entry = name.split(".", 1)
+                weight = self.weights[player][int(index)]
+                optimizer.state[weight][entry] = value.to(self.device, copy=True)
+        self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
+        self.counts = dict(record["counts"])
+        self.images, self.steps = record["images"], record["steps"]
+        self.averaged_at = record["averaged_at"]
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the checkpoint does not fit this game: {reason}") from None
+
+
+def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse a state that was made otherwise; a longer run and other intervals are no difference."""
+    free = {"images", "log_every", "sample_every", "save_every"}
+    if saved["data"] != now["data"]:
+        raise ValueError("the run was trained on other data (the digests differ); resume with the same data")
+    for name, value in now["training"].items():
+        if name not in free and saved["training"].get(name) != value:
+            was = saved["training"].get(name)
+            raise ValueError(f"the run was trained with {name}={was}, not {value}; resume with the same settings")
+
+
+def fit(
+    game: Game,
+    data: Any,
+    training: Training | None = None,
+    *,
+    run: str | Path | Run | None = None,
+    device: str = "auto",
+    watch: Callable[[State], bool | None] | None = None,
+    evaluate: Callable[[Model], dict[str, float]] | None = None,
+    save_seconds: float = 60.0,
+    **changes: Any,
+) -> Model:
+    """Play the game and return the trained generator.
+
+    With a run folder, the log, pictures of the same z and checkpoints are kept there, and a folder that already
+    holds checkpoints is continued exactly where its last one was made.
+
+    Arguments:
+        game: The game; it is trained in place.
+        data: Whatever :func:`~organza.data.open_data` takes.
+        training: How to play; ``changes`` replace single fields of it (``images=500_000``).
+        run: The run folder: a path (made if missing, resumed if not) or a :class:`~organza.run.Run`.
+        device: "auto", "cpu", "cuda" or "mps".
+        watch: Called after every round with the state; it ends the training by returning True.
+        evaluate: Called at each picture with the model so far; the numbers it returns are logged.
+        save_seconds: Seconds from one checkpoint to the next (besides ``training.save_every``).
+
+    Raises:
+        ValueError: If data, settings or the run folder do not fit; nothing is written then.
+        Diverged: If a loss or weight is no longer finite.
+    """
+    training = _changed(training or Training(), changes)
+    state = State(game, training, open_data(data), pick_device(device))
+    keeper = Keeper(state, _folder(run, state), evaluate, save_seconds)
+    stop = False
+    with undisturbed(state.device):
+        while state.images < training.images and not stop:
+            before = state.images
+            training.moves(state, state.stream)  # one round of the game
+            stop = watch is not None and bool(watch(state))
+            keeper.keep(before, last=stop or state.images >= training.images)
+    return state.model(None if keeper.run is None else keeper.run.path)
+
+
+class Keeper:
+    """What is kept of a run and when: the log, pictures of the same z, checkpoints.  With no folder, nothing is.
+
+    Arguments:
+        state: The game in play; restored from the folder's last good checkpoint if it has one.
+        run: The run folder, or None.
+        evaluate: Scores the model at each picture.
+        save_seconds: Seconds from one checkpoint to the next.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        run: Run | None,
+        evaluate: Callable[[Model], dict[str, float]] | None,
+        save_seconds: float,
+    ) -> None:
+        self.state, self.run, self.evaluate, self.save_seconds = state, run, evaluate, save_seconds
+        self.saved_time = time.monotonic()
+        if run is None:
+            return
+        if run.begun:
+            groups, record, damage = run.load()
+            for line in damage:
+                warnings.warn(line, stacklevel=3)
+            state.restore(groups, record)
+            run.rewind(state.images)
+        else:
+            run.rewind(-1)  # of a run that was killed before its first checkpoint
+            self._show(run)
+
+    def keep(self, before: int, last: bool) -> None:
+        """Keep what is due after a round that began at image ``before``; everything after the ``last``."""
+        state, training = self.state, self.state.training
+        if last or _due(before, state.images, training.log_every):
+            means = state.means()
+            if self.run is not None:
+                self.run.log({"images": state.images, "steps": state.steps, "time": time.time(), **means})
+        if self.run is None:
+            return
+        if last or _due(before, state.images, training.sample_every):
+            self._show(self.run)
+        late = time.monotonic() - self.saved_time > self.save_seconds
+        if last or late or _due(before, state.images, training.save_every):
+            self.run.save(state.images, state.tensors(), state.record())
+            self.saved_time = time.monotonic()
+
+    def _show(self, run: Run) -> None:
+        """Keep a picture of the same 64 z, and what ``evaluate`` says."""
+        state = self.state
+        model = state.model()
+        y = state.data.y[:64] if model.conditional and state.data.y is not None else None
+        drawn = picture.draw(model.sample(64 if y is None else len(y), state.training.seed, y), state.data.x)
+        if drawn is not None:
+            picture.save(drawn, run.path / "samples" / f"{state.images}.png")
+        if self.evaluate is not None:
+            run.log({"images": state.images, "steps": state.steps, **self.evaluate(model)})
+
+
+def _due(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of ``every`` was reached since ``before``."""
+    return every > 0 and before // every < now // every
+
+
+def _changed(training: Training, changes: dict[str, Any]) -> Training:
+    known = [f.name for f in fields(training)]
+    for name in changes:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+            raise ValueError(f"fit({name}=...): unknown setting{hint}")
+    return replace(training, **changes)
+
+
+def _folder(run: str | Path | Run | None, state: State) -> Run | None:
+    if run is None or isinstance(run, Run):
+        return run
+    if (Path(run) / "plan.json").exists():
+        return Run(run)
+    parts = {name: type(part).__name__ for name, part in state.game.named_children()}
+    return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})

@@ -1,0 +1,97 @@
+"""Options, fixtures and the closed network that all tests share."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+# Set before matplotlib is imported anywhere, and inherited by the commands that tests start.
+os.environ["MPLBACKEND"] = "Agg"
+
+
+class OutsideConnection(RuntimeError):
+    """A test tried to reach another machine."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="device to run on: cpu, cuda, mps (default: cpu)")
+    parser.addoption("--dtype", default="float32", help="floating-point type to run with (default: float32)")
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    import torch
+
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def dtype(request):
+    import torch
+
+    name = request.config.getoption("--dtype")
+    found = getattr(torch, name, None)
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise pytest.UsageError(f"--dtype {name}: not a floating-point type of torch; try float32 or float64")
+    return found
+
+
+@pytest.fixture(scope="session")
+def organza_data():
+    """The folder of test data sets too large for the repository (MNIST, emoji)."""
+    if "ORGANZA_DATA" not in os.environ:
+        pytest.skip("ORGANZA_DATA is not set: it names the folder that holds the test data sets")
+    folder = Path(os.environ["ORGANZA_DATA"])
+    if not folder.is_dir():
+        raise pytest.UsageError(f"ORGANZA_DATA={folder}: no such folder")
+    return folder
+
+
+def is_local(host):
+    """Whether a host name or address is this machine. None and "" mean so to the socket functions."""
+    if isinstance(host, bytes):
+        host = host.decode()
+    if not host or host in ("localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed_network():
+    """Refuse every connection that leaves this machine, so that no test can download anything.
+
+    Holds for Python's sockets in this process; a command that a test starts has its own.
+    """
+    unix = getattr(socket, "AF_UNIX", None)
+
+    def guard(name, address_at):
+        original = getattr(socket.socket, name)
+
+        def guarded(self, *args):
+            address = args[address_at]
+            if self.family != unix and not is_local(address[0]):
+                raise OutsideConnection(f"a test called {name} to {address!r}")
+            return original(self, *args)
+
+        return guarded
+
+    lookup = socket.getaddrinfo
+
+    def local_lookup(host, *args, **kwargs):
+        if not is_local(host):
+            raise OutsideConnection(f"a test looked up {host!r}")
+        return lookup(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guard("connect", 0))
+        patch.setattr(socket.socket, "connect_ex", guard("connect_ex", 0))
+        patch.setattr(socket.socket, "sendto", guard("sendto", -1))
+        patch.setattr(socket, "getaddrinfo", local_lookup)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield

@@ -1,0 +1,389 @@
+"""The laws of the house: who may import whom, who may print, how long a file may be.
+
+Each law is a pure function from source texts, {path: text}, to the list of its violations. The package must
+have none, and each law is also shown planted violations, so that none can pass by seeing nothing.
+"""
+
+import ast
+import io
+import re
+import socket
+import subprocess
+import sys
+import tokenize
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PUBLIC = [
+    "Game", "fit", "open_data", "train", "load", "Model", "Training", "Normal", "Uniform",
+    "Minimax", "NonSaturating", "LeastSquares", "Hinge", "Wasserstein", "RelativisticLogistic", "FGAN",
+    "Scaled", "Objective", "Term", "R1", "R2", "GradientPenalty", "DRAGAN", "Verdict",
+    "Alternating", "Simultaneous", "Unrolled", "Consensus", "Moves", "Adam", "SGD", "RMSprop", "resume",
+]  # fmt: skip
+
+# A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
+L0 = {"round", "device", "prior", "schedule", "objective", "penalty", "term", "augment", "ema", "optimizer", "nn"}
+L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model"}
+L2 = {"training", "diagnose", "export", "report", "baselines"}
+L3 = {"plan", "recipes", "lab", "api"}
+BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
+LAYERS = {
+    **dict.fromkeys(L0, (0, {"round"})),
+    **dict.fromkeys(("round", "device"), (0, set())),
+    "penalty": (0, {"round", "term"}),
+    "optimizer": (0, {"round", "schedule"}),
+    "game": (1, L0),
+    "moves": (1, L0 | {"game"}),
+    "theory": (1, L0 | {"game", "moves"}),
+    "model": (1, L0 | {"picture"}),
+    "picture": (1, {"run"}),
+    **dict.fromkeys(("data", "distributed"), (1, set())),
+    "metrics": (1, {"distributed"}),
+    "run": (1, {"distributed"}),
+    **dict.fromkeys(L2, (2, BELOW_2)),
+    "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it
+    "plan": (3, BELOW_3),
+    "recipes": (3, BELOW_3 | {"plan"}),
+    "lab": (3, BELOW_3 | {"plan", "recipes"}),
+    "api": (3, BELOW_3 | {"plan", "recipes"}),
+    "server": (4, BELOW_4),
+    "cli": (4, BELOW_4 | {"server"}),
+    "__main__": (4, {"cli"}),
+    "__init__": (4, BELOW_4),  # lazily: see test_importing_is_light
+}
+NN_SIBLINGS = {"layers", "condition"}
+
+# Imports from outside that may stand at the top of a module, by layer; others go where they are needed.
+TOP_LEVEL = {0: {"torch"}, 1: {"torch", "numpy", "safetensors"}, 2: {"torch", "numpy", "safetensors"}}
+TOP_LEVEL |= {3: TOP_LEVEL[2], 4: {"torch", "numpy", "fastapi", "starlette"}}
+TOP_LEVEL_OF = {
+    "data": TOP_LEVEL[1] | {"PIL"},
+    "__init__": set(),
+    "__main__": set(),
+    "plan": TOP_LEVEL[3] | {"pydantic"},
+    "cli": {"typer", "rich"},
+}
+# Imports that only some modules may make, at any depth.
+READERS = {"data", "metrics", "model"}
+ONLY_IN = {"pydantic": {"plan"}, "typer": {"cli"}, "rich": {"cli"}, "huggingface_hub": READERS | {"export"}}
+ONLY_IN |= dict.fromkeys(("urllib.request", "requests", "torch.hub"), READERS)
+UNSAFE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+UNSAFE_CALLS = {"torch.load", "torch.save"}
+SPEAKERS, SPEECH = {"cli", "server", "run", "report", "lab"}, {"print", "sys.stdout", "sys.stderr"}
+FORBIDDEN_NAMES = {"utils", "util", "core", "base", "common", "helpers", "helper", "manager", "managers"}
+MAX_LINES = 400
+BUDGETS = {  # lines of code of each definition of this kind and name
+    "organza/training.py": (ast.FunctionDef, "fit", 60),
+    "organza/moves.py": (ast.ClassDef, ".*", 24),
+}
+FAMILIES = {"Objective", "Term", "Moves", "Prior"}
+HOOKS = {"adapt", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
+HOOKS |= {"__init__", "__call__", "extra_repr"}
+
+
+def place(path):
+    """The name under which a file is placed: organza/nn/dcgan.py -> nn, organza/cli.py -> cli."""
+    return PurePosixPath(path).with_suffix("").parts[1]
+
+
+def imports(path, source):
+    """All imports of a file: (absolute dotted name with what is imported, local name, runs on import?)."""
+    tree, package, found = ast.parse(source), PurePosixPath(path).parts[:-1], []
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    later = {inner for block in functions + types for inner in ast.walk(block)}
+    for node in ast.walk(tree):
+        module = ""
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*start, node.module or "")).strip(".") + "."
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            local = alias.asname or alias.name.partition(".")[0]
+            found.append((module + alias.name, local, node not in later))
+    return found
+
+
+def code_lines(node, source):
+    """The number of lines of code under a node: no docstrings, comments or blank lines."""
+    lines = set()
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in blank:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(inner) is not None:
+            lines -= set(range(inner.body[0].lineno, inner.body[0].end_lineno + 1))
+    return len(lines & set(range(node.lineno, node.end_lineno + 1)))
+
+
+def every_module_is_placed(sources):
+    return [f"{path}: not in LAYERS" for path in sources if place(path) not in LAYERS]
+
+
+def imports_go_down(sources):
+    """A module imports only what its place allows of ours; L0 nothing else but torch and the stdlib."""
+    found = []
+    for path, source in sources.items():
+        here = place(path)
+        level, allowed = LAYERS.get(here, (0, set()))
+        for name, *_ in imports(path, source):
+            root, _, rest = name.partition(".")
+            if root != "organza":
+                if level == 0 and root != "torch" and root not in sys.stdlib_module_names:
+                    found.append(f"{path}: L0 imports {root}")
+                continue
+            there = rest.partition(".")[0]
+            if there in allowed or (there == "__version__" and level > 0):
+                continue
+            if there != here or here == "__main__":
+                found.append(f"{path}: {here} may not import {name}")
+            elif here == "nn" and path != "organza/nn/__init__.py" and not NN_SIBLINGS & {*rest.split(".")[1:2]}:
+                found.append(f"{path}: a network may not import {name}")
+    return found
+
+
+def outside_imports_are_lazy(sources):
+    found = []
+    for path, source in sources.items():
+        here = place(path)
+        allowed = TOP_LEVEL_OF.get(here, TOP_LEVEL[LAYERS.get(here, (0,))[0]])
+        for name, _, runs in imports(path, source):
+            root = name.partition(".")[0]
+            if runs and root not in allowed | {"organza"} | sys.stdlib_module_names:
+                found.append(f"{path}: imports {root} at the top level")
+            others = [m for m in ONLY_IN if f"{name}.".startswith(f"{m}.") and here not in ONLY_IN[m]]
+            found += [f"{path}: only {sorted(ONLY_IN[module])} may import {module}" for module in others]
+    return found
+
+
+def nodes(sources):
+    return [(path, node) for path, source in sources.items() for node in ast.walk(ast.parse(source))]
+
+
+def only_speakers_print(sources):
+    silent = {path: source for path, source in sources.items() if place(path) not in SPEAKERS}
+    names = [(path, node) for path, node in nodes(silent) if isinstance(node, ast.Name | ast.Attribute)]
+    return [f"{path}:{node.lineno}: prints" for path, node in names if ast.unparse(node) in SPEECH]
+
+
+def nothing_is_pickled(sources):
+    found = []
+    for path, source in sources.items():
+        names = [name for name, *_ in imports(path, source)]
+        found += [f"{path}: {n}" for n in names if n.partition(".")[0] in UNSAFE or n in UNSAFE_CALLS]
+    for path, node in nodes(sources):
+        unsafe = isinstance(node, ast.Attribute) and ast.unparse(node) in UNSAFE_CALLS
+        if unsafe or (isinstance(node, ast.keyword) and ast.unparse(node) == "allow_pickle=True"):
+            found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def files_are_short(sources):
+    lengths = {path: len(source.splitlines()) for path, source in sources.items()}
+    return [f"{path}: {n} lines, more than {MAX_LINES}" for path, n in lengths.items() if n > MAX_LINES]
+
+
+def algorithms_fit_a_page(sources):
+    """`fit`, and each class of moves, stay short enough to read beside their paper."""
+    found = []
+    for path in BUDGETS.keys() & sources.keys():
+        source, (kind, pattern, limit) = sources[path], BUDGETS[path]
+        body = [node for node in ast.parse(source).body if isinstance(node, kind)]
+        lengths = {n.name: code_lines(n, source) for n in body if re.fullmatch(pattern, n.name)}
+        if not lengths:
+            found.append(f"{path}: nothing to measure; did fit or the moves go elsewhere?")
+        found += [f"{path}: {k} has {n} lines, more than {limit}" for k, n in lengths.items() if n > limit]
+    return found
+
+
+def names_are_nouns(sources):
+    parts = {path: PurePosixPath(path).with_suffix("").parts for path in sources}
+    return [f"{path}: a forbidden name" for path in sources if FORBIDDEN_NAMES.intersection(parts[path])]
+
+
+def classes(sources):
+    """{dotted class: (its bases that are classes of the package, its node)}."""
+    found, aliases = {}, {}
+    for path, source in sources.items():
+        module = ".".join(PurePosixPath(path).with_suffix("").parts).removesuffix(".__init__")
+        aliases[module] = {local: name for name, local, _ in imports(path, source)}
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                found[f"{module}.{node.name}"] = (module, node)
+
+    def resolve(module, base):
+        head, *tail = ast.unparse(base.value if isinstance(base, ast.Subscript) else base).split(".")
+        name = ".".join((aliases[module].get(head, f"{module}.{head}"), *tail))
+        package, _, last = name.rpartition(".")
+        reexported = (n for n in found if n.startswith(f"{package}.") and n.endswith(f".{last}"))
+        return name if name in found else next(reexported, None)
+
+    return {
+        name: ([b for b in (resolve(module, base) for base in node.bases) if b], node)
+        for name, (module, node) in found.items()
+    }
+
+
+def inheritance_is_shallow(sources):
+    """Every class is abstract or final: within the package, no class has a grandparent."""
+    tree = classes(sources)
+    return [f"{name}: has a grandparent" for name in tree if any(tree[base][0] for base in tree[name][0])]
+
+
+def methods(node):
+    """{name: abstract?} of a class's own methods."""
+    own = (f for f in node.body if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {f.name: any("abstractmethod" in ast.unparse(d) for d in f.decorator_list) for f in own}
+
+
+def nothing_concrete_is_overridden(sources):
+    """In the families a user extends, a subclass fills in abstract methods and hooks, and nothing else."""
+    tree = classes(sources)
+    found = []
+    for name, (bases, node) in tree.items():
+        for parent in (base for base in bases if base.rpartition(".")[2] in FAMILIES):
+            concrete = {method for method, abstract in methods(tree[parent][1]).items() if not abstract}
+            clash = (concrete & set(methods(node))) - HOOKS
+            found += [f"{name} overrides {parent}.{method}" for method in sorted(clash)]
+    return found
+
+
+def read(*folders):
+    files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
+    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+LONG = "\n".join(f"    a{i} = {i}" for i in range(70))
+FAMILY = """
+class Term:
+    def weigh(self): return 1
+    @abstractmethod
+    def name(self): ...
+    def adapt(self): pass
+"""
+# Each law, and violations that it must catch: (a file, sources that it may not have).
+PLANTS = {
+    every_module_is_placed: [("loss.py", ""), ("zoo/__init__.py", "")],
+    imports_go_down: [
+        ("objective.py", "import numpy", "def f():\n    from organza.game import Game"),
+        ("term.py", "from . import penalty"),
+        ("prior.py", "from organza import Game", "from organza import __version__"),
+        ("nn/dcgan.py", "from .resnet import A", "from organza.nn import B", "from ..objective import Hinge"),
+        ("game.py", "import organza.moves", "import organza"),
+        ("metrics/frechet.py", "from ..data import open_data"),
+        ("training.py", "from organza.metrics import frechet", "from .diagnose import judge"),
+        ("plan.py", "from .recipes import dcgan"),
+        ("lab/optimum.py", "from organza.cli import main", "from .. import server"),
+        ("server/app.py", "from ..cli import main"),
+    ],
+    outside_imports_are_lazy: [
+        ("lab/optimum.py", "import matplotlib.pyplot as plt", "try:\n    import PIL\nexcept OSError: ..."),
+        ("cli.py", "import torch"),
+        ("training.py", "def f():\n    import pydantic", "def f():\n    from rich.progress import track"),
+        ("plan.py", "def f():\n    import urllib.request", "def f():\n    from torch.hub import load"),
+    ],
+    only_speakers_print: [("training.py", "def f():\n    print('step')", "sys.stdout.write('')", "p = print")],
+    nothing_is_pickled: [
+        ("run.py", "import pickle", "from torch import load", "torch.save({}, 'x')"),
+        ("data/arrays.py", "np.load(f, allow_pickle=True)"),
+    ],
+    files_are_short: [("game.py", "x = 1\n" * 401)],
+    algorithms_fit_a_page: [
+        ("moves.py", "class Alternating:\n" + LONG),
+        ("training.py", "def fit():\n" + LONG, "def loop(): ..."),
+    ],
+    names_are_nouns: [("data/utils.py", ""), ("core/game.py", "")],
+    inheritance_is_shallow: [("term.py", "class A: ...\nclass B(A): ...\nclass C(B): ...")],
+    nothing_concrete_is_overridden: [("term.py", FAMILY + "class A(Term):\n    def weigh(self): ...")],
+}
+ALLOWED = {
+    "penalty.py": "import math\nimport torch\nfrom .round import Round\nfrom .term import Term",
+    "nn/dcgan.py": "from torch import nn\nfrom .layers import Conv\nimport organza.nn.condition",
+    "nn/__init__.py": "from .dcgan import Generator",
+    "data/folder.py": "from .order import Order\nfrom PIL import Image\nimport numpy as np",
+    "data/arrays.py": "np.load(f, allow_pickle=False)",
+    "run.py": "from organza import __version__\nfrom .distributed import gather\nprint(gather)",
+    "report.py": "def page():\n    import matplotlib.pyplot as plt",
+    "plan.py": "import pydantic\nfrom .game import Game",
+    "server/app.py": "from fastapi import FastAPI\nfrom ..model import Model",
+    "cli.py": "import typer\ndef serve():\n    from .server import serve",
+    "__main__.py": "from organza.cli import main",
+    "__init__.py": "if TYPE_CHECKING:\n    import torch\n    from .game import Game",
+    "term.py": FAMILY + "class A(Term):\n    def name(self): ...\n    def adapt(self): ...",
+}
+
+
+@pytest.mark.parametrize("law", PLANTS, ids=lambda law: law.__name__)
+def test_law_holds(law):
+    sources = read("organza")
+    assert sources, "no source found"
+    assert law(sources) == []
+
+
+@pytest.mark.parametrize("law", PLANTS, ids=lambda law: law.__name__)
+def test_law_can_fail(law):
+    for path, *sources in PLANTS[law]:
+        for source in sources:
+            assert law({f"organza/{path}": source}) != [], (path, source)
+
+
+@pytest.mark.parametrize("law", PLANTS, ids=lambda law: law.__name__)
+def test_law_can_hold(law):
+    assert law({f"organza/{path}": source for path, source in ALLOWED.items()}) == []
+
+
+def test_tests_are_short():
+    assert files_are_short(read("tests", "benchmarks", "examples")) == []
+
+
+def test_families_are_followed_across_files():
+    for text in ("from .term import Term as T\nclass R1(T):", "from . import term\nclass R1(term.Term):"):
+        sources = {"organza/term.py": FAMILY, "organza/penalty.py": text + "\n    def weigh(self): ..."}
+        assert nothing_concrete_is_overridden(sources) != []
+    sources = {
+        "organza/nn/layers.py": "class A: ...\nclass Net(A): ...",
+        "organza/nn/__init__.py": "from .layers import Net",
+        "organza/training.py": "from organza.nn import Net\nclass Mine(Net): ...",
+    }
+    assert inheritance_is_shallow(sources) != []
+
+
+def test_code_lines_leave_prose_out():
+    source = "def fit():\n  '''A.\n\n  B.'''\n\n  # why\n  x = (\n    1,\n  )\n  return x\n"
+    assert code_lines(ast.parse(source).body[0], source) == 5
+
+
+def python(code):
+    """Run code in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["organza", "organza.cli"])
+def test_importing_is_light(module):
+    python(f"import sys, {module}; assert not {{'torch', 'numpy', 'PIL'}} & set(sys.modules)")
+
+
+def test_public_names_are_frozen():
+    import organza
+
+    assert sorted(organza.__all__) == sorted(PUBLIC)
+    assert {*PUBLIC} <= {*dir(organza)}
+
+
+def test_public_names_stay_callable():
+    """Also after the submodules are loaded: `organza.train` is a function and must not become its module."""
+    loads = "import organza, organza.training, organza.moves\n"
+    python(loads + f"for name in {PUBLIC}:\n    assert callable(getattr(organza, name)), name")
+
+
+def test_no_test_reaches_outside():
+    with socket.socket() as outward, pytest.raises(RuntimeError, match="a test called connect"):
+        outward.connect(("192.0.2.1", 80))  # an address reserved for documentation
+    with pytest.raises(RuntimeError, match="a test looked up"):
+        socket.create_connection(("example.org", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass

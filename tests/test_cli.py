@@ -1,0 +1,205 @@
+"""The command line as people type it: results, exit codes, one clear line for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from organza import cli
+
+TINY = ("--recipe", "mlp", "--set", "generator.widths=[16]", "--set", "discriminator.widths=[16]")
+
+
+@pytest.fixture
+def organza(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run the command in an empty folder; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["organza", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def test_train_resume_sample(organza) -> None:
+    code, out, _ = organza("train", *TINY, "--images", "1280", "--run", "run")
+    assert code == 0 and "done: 1,280 images" in out and "organza sample run" in out
+    with Image.open("run/samples/1280.png") as grid:
+        assert grid.size == (8 * 28 + 7 * 2, 8 * 28 + 7 * 2)
+    assert "<html" in Path("run/report.html").read_text()
+    code, out, _ = organza("resume", "run", "--images", "2560", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["images"] == 2560 and result["run"] == "run" and not result["stopped"]
+    assert Path(result["grid"]).exists() and Path(result["report"]).exists()
+
+    def sampled(name: str, seed: str) -> bytes:
+        assert organza("sample", "run", "-n", "100", "--seed", seed, "--out", name)[0] == 0
+        return Path(name).read_bytes()
+
+    assert sampled("a.png", "1") == sampled("b.png", "1") != sampled("c.png", "2")
+    assert sampled("a.npz", "1") == sampled("b.npz", "1")
+    with np.load("a.npz") as file:
+        assert file["x"].shape == (100, 1, 28, 28) and file["x"].dtype == np.uint8
+    assert organza("sample", "run", "-n", "3", "--out", "pictures/")[0] == 0
+    assert len(list(Path("pictures").glob("*.png"))) == 3
+
+
+def test_points(organza) -> None:
+    assert organza("train", "ring", *TINY, "--images", "1280", "--run", "run")[0] == 0
+    assert organza("sample", "run", "-n", "5", "--out", "x.npz")[0] == 0
+    with np.load("x.npz") as file:
+        assert file["x"].shape == (5, 2) and file["x"].dtype == np.float32
+    assert organza("sample", "run", "-n", "5", "--out", "x.png")[0] == 0
+    code, _, err = organza("sample", "run", "--out", "folder/")
+    assert code == 2 and "these are vectors" in err
+
+
+def test_minutes_fix_the_images(organza) -> None:
+    code, out, _ = organza("train", *TINY, "--minutes", "0.03", "--run", "run", "--json")
+    images = json.loads(out)["images"]
+    assert code == 0 and images == json.loads(Path("run/plan.json").read_text())["training"]["images"] > 0
+
+
+def test_default_folders_are_counted(organza) -> None:
+    for number in (1, 2):
+        assert organza("train", *TINY, "--images", "128")[0] == 0
+        assert Path(f"runs/digits-mlp-{number}/report.html").exists()
+
+
+MISTAKES = [
+    (("trian",), "did you mean 'train'"),
+    (("train", "dgits"), "did you mean 'digits'"),
+    (("train", "--recipe", "mpl"), "did you mean mlp"),
+    (("train", "--set", "training.bath=3"), "did you mean batch"),
+    (("train", "--set", "training.batch"), "must be KEY=VALUE"),
+    (("train", "--set", "training.batch=many"), "training.batch: input should be a valid integer, got 'many'"),
+    (("train", "--images", "0"), "--images"),
+    (("train", "--images", "many"), "--images"),
+    (("train", "--minutes", "-1"), "minutes=-1.0: must be above 0"),
+    (("train", "--device", "cudaa"), "did you mean cuda"),
+    (("train", "--device", "mps:7"), "device='mps:7'"),
+    (("train", "--bogus"), "--bogus"),
+    (("train", "here.npy"), "here.npy"),
+    (("train", "."), "."),
+    (("resume", "nowhere"), "no run at nowhere"),
+    (("sample", "nowhere"), "no run at nowhere"),
+    (("sample", "nowhere", "-n", "0"), "-n"),
+    (("sample", "nowhere", "--out", "x.jpg"), "must end in .png"),
+    (("recipes", "mpl"), "did you mean mlp"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_one_clear_line_and_nothing_is_written(organza, words: tuple[str, ...], said: str) -> None:
+    code, out, err = organza(*words)
+    assert code == 2 and out == ""
+    lines = [line for line in err.splitlines() if line.startswith("organza: ")]
+    assert len(lines) == 1 and said.lower() in lines[0].lower()
+    assert "Traceback" not in err
+    assert not list(Path().iterdir())
+
+
+def test_a_mistake_in_json(organza) -> None:
+    code, out, _ = organza("train", "--recipe", "mpl", "--json")
+    assert code == 2 and "did you mean mlp" in json.loads(out)["error"][0]
+
+
+def test_an_existing_run_is_not_overwritten(organza) -> None:
+    assert organza("train", *TINY, "--images", "128", "--run", "run")[0] == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, _, err = organza("train", *TINY, "--images", "128", "--run", "run")
+    assert code == 2 and "organza resume run" in err
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    code, _, err = organza("resume", "run", "--images", "64")
+    assert code == 2 and "already seen 128" in err
+
+
+def test_recipes(organza) -> None:
+    code, out, _ = organza("recipes")
+    assert code == 0 and {line.split()[0] for line in out.splitlines()} >= {"quick", "mlp", "mlp-literal"}
+    code, out, _ = organza("recipes", "mlp", "--json")
+    assert json.loads(out)["training"]["batch"] == 128
+    assert '"widths"' in organza("recipes", "mlp")[1]
+
+
+def _start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "organza", *words]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> int:
+    output, _ = process.communicate(timeout=120)
+    print(output)
+    return process.returncode
+
+
+def _wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path: Path, number: int, code: int) -> None:
+    process = _start(tmp_path, "train", *TINY, "--images", "100000000", "--run", "run")
+    _wait_for(tmp_path / "run/samples/0.png")
+    time.sleep(0.3)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code, out
+    assert "organza resume run" in out and list((tmp_path / "run/checkpoints").iterdir())
+
+
+def test_kill_and_resume_end_as_if_never_stopped(tmp_path: Path) -> None:
+    """SIGKILL in the middle, `organza resume`: the last checkpoint has the bytes of the uninterrupted run."""
+    words = ("train", *TINY, "--images", "51200", "--set", "training.save_every=2560")
+    whole = _start(tmp_path, *words, "--run", "whole")
+    killed = _start(tmp_path, *words, "--run", "killed")
+    _wait_for(tmp_path / "killed/checkpoints/2560")
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed/checkpoints/51200").exists(), "killed too late: the test proves nothing"
+    assert _finish(_start(tmp_path, "resume", "killed")) == 0
+    assert _finish(whole) == 0
+    for file in (tmp_path / "whole/checkpoints/51200").glob("*.safetensors"):
+        assert file.read_bytes() == (tmp_path / "killed/checkpoints/51200" / file.name).read_bytes(), file.name
+
+    def log(name: str) -> list[dict[str, float]]:
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+
+    assert log("whole") == log("killed")
+
+
+def test_help_is_light() -> None:
+    """`organza --help` loads no heavy library; its time is measured in benchmarks."""
+    code = (
+        "import sys, io, contextlib; sys.argv = ['organza', '--help']; from organza import cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    code = cli._run(cli.app)\n"
+        "print(code, [m for m in ('torch', 'numpy', 'pydantic', 'matplotlib', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 []"
+
+
+def test_bar_on_a_terminal(organza, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the bar draws itself; elsewhere the lines are plain."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, err = organza("train", *TINY, "--images", "1280", "--run", "run")
+    assert code == 0 and "images/s" in err and "\x1b" in err
+    assert "\x1b" not in out
