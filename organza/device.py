@@ -44,7 +44,17 @@ def seed_networks(seed: int, device: torch.device) -> None:
 
 
 @contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """Leave the caller's default generators as they were found."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
+def undisturbed(device: torch.device, threads: int = 0) -> Iterator[None]:
+    """Leave the caller's default generators, and number of CPU threads, as they were found.
+
+    Arguments:
+        device: Whose generators.
+        threads: The number of threads to compute with meanwhile; 0 leaves it.
+    """
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(before)

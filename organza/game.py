@@ -78,6 +78,9 @@ class Game(nn.Module):
         joint: bool = False,
     ) -> None:
         super().__init__()
+        for part in (prior, objective, *terms, *constraints):
+            if isinstance(part, type):
+                raise ValueError(f"Game(...): got the class {part.__name__}, needs an instance: {part.__name__}(...)")
         for name, network in (("generator", generator), ("discriminator", discriminator)):
             if not isinstance(network, nn.Module):
                 raise ValueError(f"Game({name}=...): got {type(network).__name__}, needs an nn.Module instance")
@@ -225,7 +228,11 @@ class Game(nn.Module):
         }
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
-        """Let every part that adapts do so, by the global means of the move just made."""
+        """Let every part that adapts do so, by the global means of the move just made.
+
+        A part must assign its buffers anew rather than write into them: the graph of fakes that both players' steps
+        share is still alive at D's move.
+        """
         for module in self.modules():
             if module is not self and hasattr(module, "adapt"):
                 module.adapt(evidence)  # type: ignore[operator]

@@ -62,6 +62,8 @@ class Alternating(Moves):
     """
 
     def __init__(self, k: int | Callable[[int], float] = 1, fresh_noise: bool = True) -> None:
+        if not callable(k) and k < 1:
+            raise ValueError(f"Alternating(k={k}): D must move at least once before G")
         self.k, self.fresh_noise = k, fresh_noise
 
     def __call__(self, table: Table, data: Stream) -> None:
@@ -122,12 +124,12 @@ class Unrolled(Moves):
             table.learn("discriminator", game.loss(round, "discriminator"), round)
         table.move("discriminator")
         made = [(batch, *game.generate(batch)) for batch in data("generator")]
-        weights: dict[str, Tensor] = dict(game.discriminator.named_parameters())
+        weights: dict[str, Tensor] = {n: w for n, w in game.discriminator.named_parameters() if w.requires_grad}
         for _ in range(self.depth):
             D = _with_weights(game.discriminator, weights)
             rounds = [game.look(*each, "discriminator", D) for each in made]
             loss = torch.stack([game.loss(round, "discriminator") for round in rounds]).sum()
-            slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
             weights = {name: w - self.lr * s for (name, w), s in zip(weights.items(), slopes, strict=True)}
         D = _with_weights(game.discriminator, weights)
         rounds = [game.look(*each, "generator", D) for each in made]
@@ -159,7 +161,7 @@ class Consensus(Moves):
         rounds = [game.look(b, *game.generate(b), "discriminator") for b in data("discriminator")]
         losses = {p: torch.stack([game.loss(round, p) for round in rounds]).sum() for p in game.players}
         field = [
-            torch.autograd.grad(losses[player], list(network.parameters()), create_graph=True)
+            torch.autograd.grad(losses[player], [w for w in network.parameters() if w.requires_grad], create_graph=True)
             for player, network in game.players.items()
         ]
         length = 0.5 * torch.stack([v.square().sum() for part in field for v in part]).sum()

@@ -127,6 +127,7 @@ class Minimax(Objective):
     def __init__(self, smoothing: float = 1.0) -> None:
         super().__init__()
         self.smoothing = _smoothing(smoothing)
+        self.anchored = smoothing == 1.0  # otherwise the border is log(smoothing / (2 - smoothing))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return _logistic(real_logits, fake_logits, self.smoothing)
@@ -165,6 +166,7 @@ class NonSaturating(Objective):
     def __init__(self, smoothing: float = 1.0) -> None:
         super().__init__()
         self.smoothing = _smoothing(smoothing)
+        self.anchored = smoothing == 1.0  # otherwise the border is log(smoothing / (2 - smoothing))
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return _logistic(real_logits, fake_logits, self.smoothing)

@@ -56,6 +56,8 @@ class Training:
         log_every: Images from one line of the log to the next.
         sample_every: Images from one picture of the same z to the next; 0 for none.
         save_every: Images from one checkpoint to the next; 0 for by the clock alone.
+        threads: CPU threads to compute with; 0 leaves PyTorch's number.  Small networks are often faster on fewer, and
+            the last bits of a result depend on it.
         channels_last: Whether images are laid out channels last in memory, which suits some convolutions.
 
     Raises:
@@ -74,12 +76,16 @@ class Training:
     log_every: int = 2_000
     sample_every: int = 50_000
     save_every: int = 0
+    threads: int = 0
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 1), ("batch", 1), ("accumulate", 1), ("log_every", 1), ("sample_every", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be {least} or more")
+        for name in ("images", "batch", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
+        for name in ("sample_every", "save_every", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}")
         if not 0 <= self.seed < 2**63:
@@ -136,6 +142,7 @@ class State:
             rows = slice(micro * size, (micro + 1) * size)
             x, y = self.data.gather(index[rows])
             x = x.to(torch.get_default_dtype())
+            y = y.to(x.dtype) if y is not None and y.is_floating_point() else y
             if self.training.channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
@@ -180,12 +187,10 @@ class State:
         """
         means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         self.sums, self.counts = {}, {}
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad:
-            raise Diverged(
-                f"{bad[0]} became {means[bad[0]]} before image {self.images}: training diverged; "
-                "lower the learning rate, or raise the weight of R1 (gamma)"
-            )
+        for name, value in means.items():
+            if not math.isfinite(value):
+                advice = "lower the learning rate, or raise the weight of R1 (gamma)"
+                raise Diverged(f"{name} became {value} before image {self.images}: training diverged; {advice}")
         self.latest = means
         return means
 
@@ -284,8 +289,7 @@ def fit(
 ) -> Model:
     """Play the game and return the trained generator.
 
-    With a run folder, the log, pictures of the same z and checkpoints are kept there, and a folder that already
-    holds checkpoints is continued exactly where its last one was made.
+    A run folder keeps the log, pictures of the same z and checkpoints; one that has checkpoints is continued exactly.
 
     Arguments:
         game: The game; it is trained in place.
@@ -305,12 +309,12 @@ def fit(
     state = State(game, training, open_data(data), pick_device(device))
     keeper = Keeper(state, _folder(run, state), evaluate, save_seconds)
     stop = False
-    with undisturbed(state.device):
+    with undisturbed(state.device, training.threads):
         while state.images < training.images and not stop:
             before = state.images
             training.moves(state, state.stream)  # one round of the game
             stop = watch is not None and bool(watch(state))
-            keeper.keep(before, last=stop or state.images >= training.images)
+            keeper.keep(before, stop)
     return state.model(None if keeper.run is None else keeper.run.path)
 
 
@@ -345,9 +349,10 @@ class Keeper:
             run.rewind(-1)  # of a run that was killed before its first checkpoint
             self._show(run)
 
-    def keep(self, before: int, last: bool) -> None:
-        """Keep what is due after a round that began at image ``before``; everything after the ``last``."""
+    def keep(self, before: int, stop: bool) -> None:
+        """Keep what is due after a round that began at image ``before``: all at the end, a checkpoint at a ``stop``."""
         state, training = self.state, self.state.training
+        last = state.images >= training.images
         if last or _due(before, state.images, training.log_every):
             means = state.means()
             if self.run is not None:
@@ -357,7 +362,7 @@ class Keeper:
         if last or _due(before, state.images, training.sample_every):
             self._show(self.run)
         late = time.monotonic() - self.saved_time > self.save_seconds
-        if last or late or _due(before, state.images, training.save_every):
+        if last or stop or late or _due(before, state.images, training.save_every):
             self.run.save(state.images, state.tensors(), state.record())
             self.saved_time = time.monotonic()
 

@@ -181,7 +181,8 @@ def test_each_player_moves_itself_alone_and_all_that_should_move_does(name):
         assert all(w.grad is None for weights in state.weights.values() for w in weights)
     assert [n for n, alive in state.alive.items() if not alive] == []
     assert [n for n, x in state.game.named_buffers() if torch.equal(x, buffers[n])] == []
-    assert differing({"G": dict(state.average.named_buffers())}, {"G": dict(state.game.generator.named_buffers())}) == []
+    average, G = (dict(network.named_buffers()) for network in (state.average, state.game.generator))
+    assert differing({"G": average}, {"G": G}) == []
 
 
 @every_toy

@@ -13,9 +13,12 @@ from organza.plan import Plan
 from organza.recipes.mlp import mlp, mlp_literal
 from organza.recipes.quick import quick
 
-__all__ = ["RECIPES", "recipe"]
+__all__ = ["MINUTES", "RECIPES", "recipe"]
 
 RECIPES: dict[str, Callable[..., Plan]] = {"quick": quick, "mlp": mlp, "mlp-literal": mlp_literal}
+
+# Recipes whose own length is a time: as many images as fit into it on the machine at hand.
+MINUTES = {"quick": 2.3}
 
 
 def recipe(name: str) -> Callable[..., Plan]:
