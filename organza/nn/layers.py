@@ -38,7 +38,7 @@ def activation(kind: str) -> nn.Module:
         "leaky": lambda: nn.LeakyReLU(0.2, inplace=True),
         "tanh": nn.Tanh,
     }
-    return known[_known("activation", kind, tuple(known))]()
+    return known[_known("hidden", kind, tuple(known))]()
 
 
 @torch.no_grad()

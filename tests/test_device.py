@@ -1,0 +1,34 @@
+"""The device is found or refused in one line, and the caller's generators and threads are left alone."""
+
+import pytest
+import torch
+
+from organza.device import pick_device, seed_networks, undisturbed
+
+
+def test_names() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device().type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match="must be auto, cpu, cuda or mps; did you mean cuda"):
+        pick_device("cudda")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="not available here; available: auto, cpu"):
+            pick_device("cuda:1")
+
+
+def test_undisturbed_even_by_an_error() -> None:
+    generator, threads = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(RuntimeError), undisturbed(torch.device("cpu"), threads=1):
+        assert torch.get_num_threads() == 1
+        torch.rand(3)
+        raise RuntimeError
+    assert torch.equal(generator, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_networks_draw_what_the_seed_says() -> None:
+    cpu = torch.device("cpu")
+    with undisturbed(cpu):
+        seed_networks(7, cpu)
+        one = torch.rand(3)
+        seed_networks(7, cpu)
+        assert torch.equal(one, torch.rand(3))
