@@ -1,10 +1,11 @@
 """Is `organza train` any good?  Trains as a newcomer does, then lets a digits classifier judge 1,000 samples.
 
-    python benchmarks/digits.py [--run DIR] [--seed N] [--samples N]
+    python benchmarks/digits.py [--seeds 0 1 2] [--run DIR] [--samples N]
 
 The classifier (two convolutions and a hidden layer) is trained here on MNIST's 60,000 training images if
 $ORGANZA_DATA or the cache has them, else on the 10,000 built-in ones; no generator ever sees it.  Prints one JSON
 object: each class's share of the samples, the median confidence, the same of real test images, and the seconds.
+A class should have between 4 % and 20 %, and the median confidence should be at least 0.9.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def verdict(p: Tensor) -> dict[str, object]:
     }
 
 
-def judge(seed: int = 0) -> tuple[nn.Module, dict[str, object]]:
+def judge() -> tuple[nn.Module, dict[str, object]]:
+    """The classifier, with its accuracy on test images and what it says of them."""
     try:
         train, test, epochs, name = open_data("mnist"), open_data("mnist", "test"), 4, "mnist"
     except ValueError:
@@ -75,27 +77,33 @@ def judge(seed: int = 0) -> tuple[nn.Module, dict[str, object]]:
     x, y = test.gather(torch.arange(len(test)))
     p = probabilities(network, x)
     accuracy = float((p.argmax(1) == y).float().mean())
-    return network, {"classifier": name, "accuracy": round(accuracy, 4), "real": verdict(p)}
+    return network, {"trained_on": name, "accuracy": round(accuracy, 4), "real": verdict(p)}
+
+
+def train(seed: int, run: Path) -> dict[str, object]:
+    """What a newcomer types, as a process of its own; how long it took and how many images that was."""
+    command = [sys.executable, "-m", "organza", "train", "--run", str(run), "--seed", str(seed), "--json"]
+    begin = time.monotonic()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return {"seed": seed, "seconds": round(time.monotonic() - begin, 1), "images": json.loads(done.stdout)["images"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", help="judge this run instead of training one")
-    parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--run", help="judge this run instead of training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="train once with each")
     parser.add_argument("--samples", type=int, default=1000)
     arguments = parser.parse_args()
+    results, samples = [], []
     with tempfile.TemporaryDirectory() as folder:
-        run = arguments.run or str(Path(folder) / "run")
-        begin = time.monotonic()
-        if arguments.run is None:
-            command = [sys.executable, "-m", "organza", "train", "--run", run, "--seed", str(arguments.seed)]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-        seconds = time.monotonic() - begin
-        samples = oz.load(run).sample(arguments.samples, seed=1)
-        images = json.loads((Path(run) / "log.jsonl").read_text().splitlines()[-1])["images"]
-    network, real = judge()
-    fake = verdict(probabilities(network, samples))
-    print(json.dumps({"seconds": round(seconds, 1), "images": images, "samples": len(samples), **fake, **real}))
+        for seed in arguments.seeds if arguments.run is None else [None]:
+            run = Path(arguments.run or f"{folder}/{seed}")
+            results.append({"run": str(run)} if seed is None else train(seed, run))
+            samples.append(oz.load(run).sample(arguments.samples, seed=1))
+    network, classifier = judge()
+    for result, x in zip(results, samples, strict=True):
+        result |= verdict(probabilities(network, x))
+    print(json.dumps({"samples": arguments.samples, "runs": results, "classifier": classifier}))
 
 
 if __name__ == "__main__":

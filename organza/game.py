@@ -134,29 +134,20 @@ class Game(nn.Module):
         real = batch.x.detach().requires_grad_(own)
         fake = fake if fake.requires_grad or not own else fake.detach().requires_grad_()
 
-        def verdict(*views: tuple[Tensor, Tensor | None]) -> Verdict:
-            x = torch.cat([view[0] for view in views]) if len(views) > 1 else views[0][0]
-            if not self.conditional:
-                return Verdict.of(judge(x))
-            conditions = [view[1] for view in views if view[1] is not None]
-            return Verdict.of(judge(x, torch.cat(conditions) if len(views) > 1 else conditions[0]))
-
-        def view(x: Tensor) -> tuple[Tensor, Tensor | None]:
-            return (x, batch.y) if self.augment is None else self.augment(x, batch.y, batch.draw)
+        def critic(*xs: Tensor) -> Verdict:
+            views = zip(*(self._view(x, batch) for x in xs), strict=True)
+            return Verdict.of(judge(*(torch.cat(parts) if len(xs) > 1 else parts[0] for parts in views)))
 
         real_verdict = None
-        if not own and not self.paired:
-            fake_verdict = verdict(view(fake))
-        elif self.joint:
-            real_verdict, fake_verdict = verdict(view(real), view(fake)).halves()
+        if own and self.joint:
+            real_verdict, fake_verdict = critic(real, fake).halves()
+        elif own:
+            real_verdict, fake_verdict = critic(real), critic(fake)
         else:
-            real_verdict, fake_verdict = verdict(view(real)), verdict(view(fake))
-        evidence = {
-            f"{turn}/{side}_{name}": number
-            for side, said in (("real", real_verdict), ("fake", fake_verdict))
-            if said is not None
-            for name, number in self._read(said.logits.detach()).items()
-        }
+            if self.paired:  # what D says of real examples depends on G only through an unrolled D
+                with torch.set_grad_enabled(D is not None):
+                    real_verdict = critic(real)
+            fake_verdict = critic(fake)
         return Round(
             real=real,
             fake=fake,
@@ -164,17 +155,28 @@ class Game(nn.Module):
             z=z,
             real_verdict=real_verdict,
             fake_verdict=fake_verdict,
-            critic=lambda x: verdict(view(x)),
+            critic=critic,
             generator=self.generator,
             draw=batch.draw,
             images=batch.images,
             step=batch.step,
             joint=self.joint and own,
-            evidence=evidence,
+            evidence={**self._read(f"{turn}/real", real_verdict), **self._read(f"{turn}/fake", fake_verdict)},
         )
 
-    def _read(self, logits: Tensor) -> dict[str, Tensor]:
-        return {"logits": logits.mean(), "score": self.objective.score(logits).mean()}
+    def _view(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What D is given for x: its augmentation, and the condition if the game is conditional."""
+        y = batch.y
+        if self.augment is not None:
+            x, y = self.augment(x, y, batch.draw)
+        return (x, y) if self.conditional and y is not None else (x,)
+
+    def _read(self, side: str, verdict: Verdict | None) -> dict[str, Tensor]:
+        """The evidence in a verdict: the mean logit, and the mean of what a person reads as D(x)."""
+        if verdict is None:
+            return {}
+        logits = verdict.logits.detach()
+        return {f"{side}_logits": logits.mean(), f"{side}_score": self.objective.score(logits).mean()}
 
     def losses(self, round: Round, player: Player) -> dict[str, tuple[float, Tensor]]:
         """Return all that the player pays, as {unique name: (weight, unreduced tensor)}."""

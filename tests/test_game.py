@@ -155,13 +155,16 @@ def test_evidence(joint):
 @pytest.mark.parametrize("objective", [Minimax(), RelativisticLogistic()], ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("joint", [False, True])
 def test_who_is_looked_at(objective, joint):
-    """D sees both; in G's turn it sees the real only where the game is paired.  The calls are as few as can be."""
+    """D sees both, in one call if joint; in G's turn it sees the real only where the game is paired, with no graph."""
     g = game(objective=objective, joint=joint)
     for turn, sides in (("discriminator", 2), ("generator", 2 if objective.paired else 1)):
         g.discriminator.given.clear()
         round = look(g, turn)
         assert (round.real_verdict is None) == (sides == 1)
-        assert [len(x) for x, _ in g.discriminator.given] == ([6 * sides] if joint else [6] * sides)
+        joined = joint and turn == "discriminator"
+        assert [len(x) for x, _ in g.discriminator.given] == ([12] if joined else [6] * sides)
+        if turn == "generator" and round.real_verdict is not None:
+            assert not round.real_verdict.logits.requires_grad
         for side in ("real", "fake")[2 - sides :]:
             verdict, x = getattr(round, f"{side}_verdict"), getattr(round, side)
             torch.testing.assert_close(verdict.logits, g.discriminator.inner(x).squeeze(1))
