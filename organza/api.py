@@ -121,10 +121,12 @@ def train(
         minutes = MINUTES.get(recipe)
     pick_device(device)
     plan = prepare(data, recipe, images, changes)
+    run = run or free_folder(data, recipe)
+    Run.check_free(run)
     if minutes is not None:
         threads, length = _length(plan, data, device, minutes)
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
-    folder = Run.create(run or free_folder(data, recipe), {"organza": __version__, **plan.json()})
+    folder = Run.create(run, {"organza": __version__, **plan.json()})
     return _play(plan, data, folder, device, watch)
 
 
@@ -141,6 +143,7 @@ def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, i
 def resume(
     run: str | Path,
     *,
+    data: Any = None,
     images: int | None = None,
     minutes: float | None = None,
     device: str = "auto",
@@ -150,6 +153,7 @@ def resume(
 
     Arguments:
         run: The run folder.
+        data: The data, if it was an array or its file has moved; the plan's if None.
         images: The new total length; the plan's if None.
         minutes: Minutes to go on for instead, by the speed measured here.
         device: "auto", "cpu", "cuda" or "mps".
@@ -160,7 +164,7 @@ def resume(
     """
     folder = Run(run)
     plan = _plan(folder)
-    data = open_data(plan.data)
+    data = open_data(plan.data if data is None else data)
     pick_device(device)
     done = max(folder.checkpoints(), default=0)
     threads = int(plan.training["threads"]) or torch.get_num_threads()

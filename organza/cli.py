@@ -7,6 +7,7 @@ Exit codes: 0 done; 2 the user's mistake, one clear line each, nothing written; 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import time
@@ -74,14 +75,19 @@ def train(
 
 @app.command()
 def resume(
-    run: Run, images: Images = None, minutes: Minutes = None, device: Device = "auto", as_json: Json = False
+    run: Run,
+    data: Annotated[str | None, typer.Option(help="The data, if its file has moved.")] = None,
+    images: Images = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Continue a run exactly where its last checkpoint was made."""
     with _playing(as_json) as watch:
         from organza import api
 
         watch.say(f"reading {run}")
-        model = api.resume(run, images=images, minutes=minutes, device=device, watch=watch)
+        model = api.resume(run, data=data, images=images, minutes=minutes, device=device, watch=watch)
     watch.close(model)
 
 
@@ -303,10 +309,17 @@ def _run(command: Callable[..., Any]) -> int:
         return _mistake(str(error))
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own: unknown option, missing argument, bad number
-            return _mistake(error.format_message())
+            return _mistake(error.format_message() + _typed(error.format_message()))
         if type(error).__name__ in ("Exit", "Abort"):
             return int(getattr(error, "exit_code", 1))
         raise
+
+
+def _typed(message: str) -> str:
+    """What was typed for the option that the parser complains of, which it does not say itself."""
+    option = re.search(r"value for '(--?[\w-]+)'", message)
+    words = sys.argv[1:-1]
+    return f", got {sys.argv[words.index(option[1]) + 2]!r}" if option and option[1] in words else ""
 
 
 def _mistake(text: str) -> int:

@@ -68,20 +68,20 @@ class Alternating(Moves):
 
     def __call__(self, table: Table, data: Stream) -> None:
         game = table.game
-        for _ in range(int(at(self.k, table.steps))):
+        for _ in range(int(at(self.k, table.steps))):  # for k steps do
             seen = []
-            for batch in data("discriminator"):
+            for batch in data("discriminator"):  # examples x, and noise z
                 with torch.set_grad_enabled(not self.fresh_noise):
                     z, fake = game.generate(batch)
                 round = game.look(batch, z, fake.detach(), "discriminator")
                 table.learn("discriminator", game.loss(round, "discriminator"), round)
                 seen.append((batch, z, fake))
-            table.move("discriminator")
+            table.move("discriminator")  # ascend its stochastic gradient
         fresh = ((batch, *game.generate(batch)) for batch in data("generator"))
         for batch, z, fake in fresh if self.fresh_noise else seen:
             round = game.look(batch, z, fake, "generator")
             table.learn("generator", game.loss(round, "generator"), round)
-        table.move("generator")
+        table.move("generator")  # descend its own
 
 
 class Simultaneous(Moves):

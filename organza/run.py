@@ -68,16 +68,22 @@ class Run:
             ValueError: `path` holds something already or cannot be made, or `plan` holds NaN or an infinity.
         """
         path, text = Path(path), json.dumps(plan, indent=2, allow_nan=False) + "\n"
-        if (path / "plan.json").exists():
-            raise ValueError(f"{path} exists; organza resume {path} continues it, or choose another --run")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise ValueError(f"{path} exists and is not a run; choose another --run")
+        cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot make {path} ({error.strerror}); choose another --run") from error
         write_text(path / "plan.json", text)
         return cls(path)
+
+    @staticmethod
+    def check_free(path: StrPath) -> None:
+        """Raises the ValueError of :meth:`create` if something is at `path` already."""
+        path = Path(path)
+        if (path / "plan.json").exists():
+            raise ValueError(f"{path} exists; organza resume {path} continues it, or choose another --run")
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise ValueError(f"{path} exists and is not a run; choose another --run")
 
     @property
     def plan(self) -> dict[str, Any]:

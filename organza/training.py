@@ -321,11 +321,7 @@ def fit(
 class Keeper:
     """What is kept of a run and when: the log, pictures of the same z, checkpoints.  With no folder, nothing is.
 
-    Arguments:
-        state: The game in play; restored from the folder's last good checkpoint if it has one.
-        run: The run folder, or None.
-        evaluate: Scores the model at each picture.
-        save_seconds: Seconds from one checkpoint to the next.
+    The state is restored from the folder's newest good checkpoint if it has any.  Arguments: see :func:`fit`.
     """
 
     def __init__(

@@ -9,6 +9,8 @@ import pytest
 
 # Set before matplotlib is imported anywhere, and inherited by the commands that tests start.
 os.environ["MPLBACKEND"] = "Agg"
+# The networks of tests are so small that a second thread only waits; the commands that tests start inherit it too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 class OutsideConnection(RuntimeError):

@@ -1,7 +1,6 @@
 """The command line as people type it: results, exit codes, one clear line for each mistake."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -84,8 +83,8 @@ MISTAKES = [
     (("train", "--set", "training.bath=3"), "did you mean batch"),
     (("train", "--set", "training.batch"), "must be KEY=VALUE"),
     (("train", "--set", "training.batch=many"), "training.batch: input should be a valid integer, got 'many'"),
-    (("train", "--images", "0"), "--images"),
-    (("train", "--images", "many"), "--images"),
+    (("train", "--images", "0"), "got '0'"),
+    (("train", "--images", "many"), "got 'many'"),
     (("train", "--minutes", "-1"), "minutes=-1.0: must be above 0"),
     (("train", "--device", "cudaa"), "did you mean cuda"),
     (("train", "--device", "mps:7"), "device='mps:7'"),
@@ -134,11 +133,8 @@ def test_recipes(organza) -> None:
 
 
 def _start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "organza", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def _finish(process: subprocess.Popen[str]) -> int:
@@ -203,3 +199,15 @@ def test_bar_on_a_terminal(organza, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = organza("train", *TINY, "--images", "1280", "--run", "run")
     assert code == 0 and "images/s" in err and "\x1b" in err
     assert "\x1b" not in out
+
+
+def test_resume_finds_data_that_moved(organza) -> None:
+    np.save("here.npy", np.random.RandomState(0).randint(0, 255, (64, 28, 28), np.uint8))
+    assert organza("train", "here.npy", *TINY, "--images", "128", "--run", "run")[0] == 0
+    Path("here.npy").rename("there.npy")
+    code, _, err = organza("resume", "run", "--images", "256")
+    assert code == 2 and "here.npy" in err
+    assert organza("resume", "run", "--images", "256", "--data", "there.npy")[0] == 0
+    np.save("other.npy", np.zeros((64, 28, 28), np.uint8))
+    code, _, err = organza("resume", "run", "--images", "384", "--data", "other.npy")
+    assert code == 2 and "other data" in err
