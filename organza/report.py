@@ -330,7 +330,9 @@ def _words(value: Any) -> str:
 
 def _next(path: str, images: int, own: bool) -> str:
     run, name = shlex.quote(path), repr(path)
-    load = f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator()' * own})\n"
+    load = (
+        f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator(), prior=organza.Normal(64)' * own})\n"
+    )
     more = {"Samples in Python:": load + "model.sample(64, seed=0)  # 64 images in [-1, 1]"}
     if own:  # only the user's program knows its networks
         more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={name}, images={images})"}

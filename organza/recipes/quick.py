@@ -24,7 +24,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
     small batches, a moving average of G, and a learning rate that falls to 2 % over the second half.
     Other data, such as points of the plane: perceptrons and RpGAN with R1 and R2, which loses no modes.
 
-    On the built-in digits 90,000 to 131,000 images (2 to 3 minutes on two cores) gave every class 6.8 % to 14 % of 1,000
+    On the built-in digits 90,000 to 131,000 images (2 to 3 minutes, two cores) gave every class 6.8 % to 14 % of 1,000
     samples, at a median confidence of 0.994 to 0.998 (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
 
     References:
