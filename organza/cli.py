@@ -194,7 +194,7 @@ class _Watch:
 
     def say(self, text: str) -> None:
         """Print a line about what is being done."""
-        self.console.print(text, style="dim", highlight=False)
+        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
 
     def stop(self, number: int, frame: object) -> None:
         """Ask for the end after this round; a second signal ends the program at once."""
@@ -213,7 +213,7 @@ class _Watch:
         return self.signal is not None
 
     def _start(self, state: State, now: float) -> None:
-        self.state, self.begin, self.first = state, now, state.images
+        self.state, self.begin, self.shown, self.first = state, now, now, state.images
         self.expected = state.game.equilibrium()
         sizes = [sum(w.numel() for w in net.parameters()) for net in state.game.players.values()]
         self.say(
