@@ -304,10 +304,13 @@ def main() -> None:
 def _run(command: Callable[..., Any]) -> int:
     """Run the command; a user's mistake becomes one line each on standard error."""
     try:
-        return int(command(standalone_mode=False) or 0)
+        return int(command(prog_name="organza", standalone_mode=False) or 0)
     except ValueError as error:
         return _mistake(str(error))
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone
+            print(str(error) or error.format_message())  # type: ignore[attr-defined]
+            return 0
         if hasattr(error, "format_message"):  # the parser's own: unknown option, missing argument, bad number
             return _mistake(error.format_message() + _typed(error.format_message()))
         if type(error).__name__ in ("Exit", "Abort"):

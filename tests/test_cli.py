@@ -109,6 +109,11 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(organza, words: tupl
     assert not list(Path().iterdir())
 
 
+def test_the_bare_command_shows_the_help(organza) -> None:
+    code, out, err = organza()
+    assert code == 0 and out.startswith("Usage: organza") and "resume" in out and err == ""
+
+
 def test_a_mistake_in_json(organza) -> None:
     code, out, _ = organza("train", "--recipe", "mpl", "--json")
     assert code == 2 and "did you mean mlp" in json.loads(out)["error"][0]

@@ -69,6 +69,6 @@ def _points(data: Spec, images: int, rule: Adam) -> Plan:
             generator_optimizer=rule,
             discriminator_optimizer=rule,
             half_life=Linear(0, 20_000, images=200_000),
-            sample_every=50_000,
+            sample_every=100_000,
         ),
     )
