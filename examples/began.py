@@ -40,7 +40,7 @@ class Equilibrium(oz.Objective):
     def adapt(self, evidence):
         if "discriminator/real_logits" in evidence:  # D's move
             real, fake = -evidence["discriminator/real_logits"], -evidence["discriminator/fake_logits"]
-            self.k.add_(self.rate * (self.gamma * real - fake)).clamp_(0, 1)
+            self.k = (self.k + self.rate * (self.gamma * real - fake)).clamp(0, 1)
 
 
 def main(run: str = "runs/began", images: int = 200_000) -> oz.Model:

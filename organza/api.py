@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
 from organza.run import Run
-from organza.training import State, fit
+from organza.training import Diverged, State, fit
 
 __all__ = ["free_folder", "load", "measure", "prepare", "resume", "train"]
 
@@ -45,6 +46,9 @@ def prepare(
         ValueError: One line for each mistake.
     """
     make = named_recipe(recipe)
+    for fixed in ("data", "recipe"):
+        if fixed in (changes or {}):
+            raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
     plan = make(data.spec) if images is None else make(data.spec, images)
     plan = plan.set({**(changes or {}), "data": data.name})
     plan.fits(data.spec)
@@ -116,7 +120,10 @@ def train(
         ValueError: One line for each mistake; nothing is written then.
     """
     data = open_data(data)
-    changes = {**(changes or {}), "training.seed": seed}
+    changes = {"training.seed": seed, **(changes or {})}
+    if images is not None and minutes is not None:
+        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
+    images = changes.get("training.images", images)  # so that schedules which span the run agree with it
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     pick_device(device)
@@ -132,8 +139,8 @@ def train(
 
 def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int]:
     """The best number of threads, and the images that fit into so many minutes here (measuring included)."""
-    if minutes <= 0:
-        raise ValueError(f"minutes={minutes}: must be above 0")
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes={minutes}: must be above 0 and finite")
     begin, batch = time.monotonic(), int(plan.training["batch"])
     threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
     left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))
@@ -168,30 +175,50 @@ def resume(
     pick_device(device)
     done = max(folder.checkpoints(), default=0)
     threads = int(plan.training["threads"]) or torch.get_num_threads()
+    if images is not None and minutes is not None:
+        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
     if minutes is not None:
         images = done + _length(plan.set({"training.threads": threads}), data, device, minutes)[1]
     if images is not None:
         if images < done:
             raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
         plan = plan.set({"training.images": images})
-    return _play(plan, data, folder, device, watch)
+
+    def replanned(state: State) -> bool | None:
+        nonlocal images
+        if images is not None:  # once the checkpoint has been accepted, so that a next resume goes on to there
+            folder.replan({**folder.plan, **plan.json()})
+            images = None
+        return watch(state) if watch is not None else None
+
+    return _play(plan, data, folder, device, replanned)
 
 
 def _play(plan: Plan, data: Data, folder: Run, device: str, watch: Watch | None) -> Model:
     game = plan.game()
     try:
-        return fit(game, data, plan.play(), run=folder, device=device, watch=watch)
-    finally:
+        model = fit(game, data, plan.play(), run=folder, device=device, watch=watch)
+    except Diverged:
         report.write(folder, game.equilibrium())
+        raise
+    report.write(folder, game.equilibrium())
+    return model
 
 
-def load(run: str | Path, generator: nn.Module | None = None, prior: Any = None, device: str = "auto") -> Model:
+def load(
+    run: str | Path,
+    generator: nn.Module | None = None,
+    prior: Any = None,
+    conditional: bool = False,
+    device: str = "auto",
+) -> Model:
     """Return the generator of a run, with averaged weights.
 
     Arguments:
         run: The run folder.
         generator: G itself, for a run of a program's own modules, which no plan can rebuild.
         prior: Its prior, for such a run.
+        conditional: Whether it takes the condition y, for such a run.
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
@@ -201,10 +228,8 @@ def load(run: str | Path, generator: nn.Module | None = None, prior: Any = None,
     if generator is None:
         game: Game = _plan(folder).game()
         generator, prior, conditional = game.generator, game.prior, game.conditional
-    else:
-        conditional = False
-        if prior is None:
-            raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
+    elif prior is None:
+        raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
     groups, _, _ = folder.load()
     try:
         generator.load_state_dict(groups["ema"])

@@ -48,7 +48,7 @@ def train(
     run: Annotated[str | None, typer.Option(help="The run folder to make. [default: runs/DATA-RECIPE-NUMBER]")] = None,
     images: Images = None,
     minutes: Minutes = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything: weights, order, noise, dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything: weights, order, noise, dropout.")] = 0,
     device: Device = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the plan.")] = None,
     as_json: Json = False,
@@ -95,7 +95,7 @@ def resume(
 def sample(
     run: Run,
     n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many samples.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")] = 0,
     out: Annotated[str | None, typer.Option(help="FILE.png (a grid), FILE.npz (an array) or a folder/.")] = None,
     device: Device = "auto",
     as_json: Json = False,

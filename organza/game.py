@@ -215,19 +215,27 @@ class Game(nn.Module):
     def equilibrium(self) -> dict[str, float]:
         """Return what the evidence would be if G's law were the data's and D the best against it.
 
-        Empty if the objective's optimum is not known.  Terms are left out.
+        Empty if the objective's optimum is not known; where other logits are as good (relativistic objectives, hinge),
+        only what is the same for all of them.  Terms are left out.
         """
         one = torch.ones(1)
         logits = self.objective.optimum(one, one)
         if logits is None:
             return {}
-        score = float(self.objective.score(logits))
-        return {
-            "discriminator/objective": float(self.objective.discriminator(logits, logits)),
-            "generator/objective": float(self.objective.generator(logits, logits)),
-            "discriminator/real_score": score,
-            "discriminator/fake_score": score,
-        }
+
+        def reading(logits: Tensor) -> dict[str, float]:
+            score = float(self.objective.score(logits))
+            return {
+                "discriminator/objective": float(self.objective.discriminator(logits, logits)),
+                "generator/objective": float(self.objective.generator(logits, logits)),
+                "discriminator/real_score": score,
+                "discriminator/fake_score": score,
+            }
+
+        here, elsewhere = reading(logits), reading(logits + 1)
+        if here["discriminator/objective"] != elsewhere["discriminator/objective"]:
+            return here
+        return {name: value for name, value in here.items() if value == elsewhere[name]}
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Let every part that adapts do so, by the global means of the move just made.

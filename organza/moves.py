@@ -56,7 +56,7 @@ class Alternating(Moves):
         Generative Adversarial Nets (Goodfellow et al., 2014), Algorithm 1
 
     Arguments:
-        k: D's moves per move of G: a number, or a function of G's moves so far.
+        k: D's moves per move of G, at least 1: a number, or a function of G's moves so far.
         fresh_noise: G's move draws its own z (Algorithm 1, line 7).  If False it takes the fakes that D has just
             seen, which saves a pass through G: the rule of the 2014 code and of many programs since.
     """
@@ -68,7 +68,7 @@ class Alternating(Moves):
 
     def __call__(self, table: Table, data: Stream) -> None:
         game = table.game
-        for _ in range(int(at(self.k, table.steps))):  # for k steps do
+        for _ in range(max(1, int(at(self.k, table.steps)))):  # for k steps do
             seen = []
             for batch in data("discriminator"):  # examples x, and noise z
                 with torch.set_grad_enabled(not self.fresh_noise):

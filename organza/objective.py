@@ -63,7 +63,7 @@ class Objective(nn.Module, ABC):
         return logits
 
     def optimum(self, p: Tensor, q: Tensor) -> Tensor | None:
-        """Return the logits of the best D for data law p and model law q (up to a constant unless ``anchored``).
+        """Return the logits of the best D for data law p and model law q (up to a constant if ``paired``).
 
         None where it is not known.  p and q are densities or probabilities of the same shape.
         """

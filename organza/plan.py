@@ -145,6 +145,9 @@ class Plan:
                     _try(partial(_build, noun, checked[name]), name, problems)
             for name, noun in _NOUNS.items():
                 _try(partial(_build, noun, checked[name]), name, problems)
+            for name in ("generator_optimizer", "discriminator_optimizer"):
+                rule = _build(optimizer.Optimizer, checked["training"][name])
+                _try(partial(rule.build, [nn.Parameter(torch.zeros(1))]), f"training.{name}", problems)
         if problems:
             raise PlanError(problems)
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in checked.items()}
@@ -155,7 +158,7 @@ class Plan:
         return cast(dict[str, Any], json.loads(json.dumps(asdict(self))))
 
     def set(self, changes: Mapping[str, Any]) -> Plan:
-        """Return the plan with values changed by dotted keys ("training.batch", "terms.0.weight").
+        """Return the plan with values changed by dotted keys ("training.batch", "terms.0.term.weight").
 
         A bare name where a part belongs is a kind: ``objective=Hinge``.
 
@@ -359,7 +362,7 @@ def _build(noun: Any, value: Any) -> Any:
 def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
     try:
         return make()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError) as error:
         problems.append(f"{path}: {' '.join(str(error).split())}")
         return None
 

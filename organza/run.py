@@ -94,6 +94,10 @@ class Run:
             raise ValueError(f"{self.path / 'plan.json'} is not JSON ({error}); restore it") from error
         return plan
 
+    def replan(self, plan: Mapping[str, Any]) -> None:
+        """Writes `plan` in the place of the old one."""
+        write_text(self.path / "plan.json", json.dumps(plan, indent=2, allow_nan=False) + "\n")
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends `record` as one line; NaN and infinities, which JSON lacks, become "nan", "inf", "-inf"."""
         line = _line(record)

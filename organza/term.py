@@ -66,7 +66,8 @@ class Lazy(Term):
     def __init__(self, term: Term, every: int = 16) -> None:
         if every < 1:
             raise ValueError(f"Lazy(every={every}): must be 1 or more")
-        super().__init__(term.weight)
+        weight = term.weight
+        super().__init__((lambda images: every * weight(images)) if callable(weight) else every * weight)
         self.term, self.every, self.paired, self.name = term, every, term.paired, term.name
 
     def discriminator(self, round: Round) -> Tensor | None:
@@ -76,10 +77,7 @@ class Lazy(Term):
         return self._thinned(round, self.term.generator)
 
     def _thinned(self, round: Round, part: Callable[[Round], Tensor | None]) -> Tensor | None:
-        if round.step % self.every:
-            return None
-        value = part(round)
-        return None if value is None else self.every * value
+        return None if round.step % self.every else part(round)
 
 
 class Reconstruction(Term):

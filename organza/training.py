@@ -249,7 +249,9 @@ class State:
             for name, value in groups[f"{player}_optimizer"].items():
                 index, entry = name.split(".", 1)
                 weight = self.weights[player][int(index)]
-                optimizer.state[weight][entry] = value.to(self.device, copy=True)
+                # A moment lies in memory as its weight does: fused optimizers walk both in step.
+                moment = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value)
+                optimizer.state[weight][entry] = moment.to(self.device, value.dtype).copy_(value)
         self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
         self.counts = dict(record["counts"])
         self.images, self.steps = record["images"], record["steps"]

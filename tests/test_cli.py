@@ -86,6 +86,12 @@ MISTAKES = [
     (("train", "--images", "0"), "got '0'"),
     (("train", "--images", "many"), "got 'many'"),
     (("train", "--minutes", "-1"), "minutes=-1.0: must be above 0"),
+    (("train", "--minutes", "inf"), "minutes=inf: must be above 0 and finite"),
+    (("train", "--minutes", "1", "--images", "64"), "give one of the two"),
+    (("train", "--set", "data=moons"), "data is no setting"),
+    (("train", "--set", "conditional=true"), "generator:"),
+    (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "Invalid learning rate: -1"),
+    (("train", "--seed", "99999999999999999999"), "--seed"),
     (("train", "--device", "cudaa"), "did you mean cuda"),
     (("train", "--device", "mps:7"), "device='mps:7'"),
     (("train", "--bogus"), "--bogus"),
@@ -216,3 +222,19 @@ def test_resume_finds_data_that_moved(organza) -> None:
     np.save("other.npy", np.zeros((64, 28, 28), np.uint8))
     code, _, err = organza("resume", "run", "--images", "384", "--data", "other.npy")
     assert code == 2 and "other data" in err
+
+
+def test_a_longer_run_is_written_into_the_plan(organza) -> None:
+    assert organza("train", *TINY, "--images", "128", "--run", "run", "--set", "training.seed=5")[0] == 0
+    assert organza("resume", "run", "--images", "256")[0] == 0
+    training = json.loads(Path("run/plan.json").read_text())["training"]
+    assert training["images"] == 256 and training["seed"] == 5
+    assert "done: 256 images" in organza("resume", "run")[1]
+
+
+def test_a_refused_resume_writes_nothing(organza) -> None:
+    assert organza("train", *TINY, "--images", "128", "--run", "run")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
+    code, _, err = organza("resume", "run", "--images", "256", "--data", "ring")
+    assert code == 2 and "Traceback" not in err
+    assert before == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}

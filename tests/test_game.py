@@ -1,5 +1,6 @@
 """organza.game: what each player pays and sees, and refusals."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from organza.game import Game
-from organza.objective import Minimax, NonSaturating, RelativisticLogistic, Wasserstein
+from organza.objective import Hinge, Minimax, NonSaturating, RelativisticLogistic, Wasserstein
 from organza.penalty import R1, R2, GradientPenalty
 from organza.prior import Normal, Uniform
 from organza.round import Batch, Draw, Verdict
@@ -288,3 +289,16 @@ def test_all_that_adapts_is_told_and_is_state():
 def test_refusals(play, said):
     with pytest.raises(ValueError, match=said):
         play()
+
+
+def test_equilibrium_says_only_what_is_known():
+    """Where a shift of all logits is as good, neither D(x) nor a loss that depends on the shift has a value."""
+    assert game(objective=NonSaturating(0.9)).equilibrium()["discriminator/real_score"] == pytest.approx(0.45)
+    minimax = game(objective=Minimax()).equilibrium()
+    assert minimax["discriminator/objective"] == pytest.approx(math.log(4)) and len(minimax) == 4
+    assert game(objective=RelativisticLogistic()).equilibrium() == {
+        "discriminator/objective": pytest.approx(math.log(2)),
+        "generator/objective": pytest.approx(math.log(2)),
+    }
+    assert game(objective=Hinge()).equilibrium() == {"discriminator/objective": 2.0}
+    assert game(objective=Wasserstein()).equilibrium() == {}

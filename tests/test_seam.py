@@ -124,6 +124,20 @@ def test_a_restored_state_shares_nothing_with_what_it_was_restored_from():
     assert differing(one.tensors(), other.tensors()) == []
 
 
+@pytest.mark.parametrize("name", ["pix2pix", "cyclegan"])
+def test_channels_last_is_continued_exactly_too(name):
+    """A fused optimizer walks weight and moments through memory, so a restored moment must lie as its weight does."""
+    uncut = build(name, channels_last=True)
+    for step in (1, 2):
+        turn(uncut, step)
+    state = build(name, seed=1, channels_last=True)
+    state.restore(*copy(uncut))
+    for step in (3, 4):
+        turn(uncut, step)
+        turn(state, step)
+    assert differing(uncut.tensors(), state.tensors()) == []
+
+
 @pytest.fixture
 def float64():
     before = torch.get_default_dtype()

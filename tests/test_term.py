@@ -46,9 +46,10 @@ def test_a_lazy_term_weighs_the_same_over_a_period():
     lazy, term = Lazy(Counting(), every=4), Counting()
     parts = [lazy.discriminator(at_step(step)) for step in range(12)]
     assert [step for step, part in enumerate(parts) if part is not None] == [0, 4, 8]
-    assert sum(part.mean() for part in parts if part is not None) == 12 * term.discriminator(at_step(0)).mean()
+    paid = sum(lazy.weight * part.mean() for part in parts if part is not None)
+    assert paid == 12 * term.weight * term.discriminator(at_step(0)).mean()
     assert lazy.generator(at_step(3)) is None
-    assert lazy.generator(at_step(4)) == 4 * 4
+    assert lazy.generator(at_step(4)) == 4  # the log shows the term itself, its weight carries the factor
     assert Lazy(R1(), every=2).generator(at_step(0)) is None
     assert torch.equal(Lazy(Counting(), every=1).discriminator(at_step(7)), term.discriminator(at_step(7)))
 
@@ -57,7 +58,8 @@ def test_a_lazy_term_stands_for_its_term():
     schedule = Linear(1.0, 0.1, 100)
     inner = Counting(schedule)
     lazy = Lazy(inner)
-    assert (lazy.paired, lazy.name, lazy.weight, lazy.every) == (True, "Counting", schedule, 16)
+    assert (lazy.paired, lazy.name, lazy.every) == (True, "Counting", 16)
+    assert lazy.weight(50) == 16 * schedule(50)
     game = Game(torch.nn.Identity(), torch.nn.Identity(), Normal(1), terms=[lazy])
     game.adapt({"x": torch.tensor(5.0)})
     assert inner.told == 5.0
