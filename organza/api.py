@@ -23,7 +23,7 @@ from organza.recipes import recipe as named_recipe
 from organza.run import Run
 from organza.training import Diverged, State, fit
 
-__all__ = ["free_folder", "load", "measure", "prepare", "resume", "train"]
+__all__ = ["fastest", "free_folder", "load", "measure", "prepare", "resume", "train"]
 
 Watch = Callable[[State], bool | None]
 
@@ -121,9 +121,9 @@ def train(
     """
     data = open_data(data)
     changes = {"training.seed": seed, **(changes or {})}
-    if images is not None and minutes is not None:
-        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
-    images = changes.get("training.images", images)  # so that schedules which span the run agree with it
+    if isinstance(changes.get("training.images"), int):
+        images = changes["training.images"]  # so that schedules which span the run agree with it
+    _one_length(images, minutes)
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     pick_device(device)
@@ -135,6 +135,12 @@ def train(
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
     folder = Run.create(run, {"organza": __version__, **plan.json()})
     return _play(plan, data, folder, device, watch)
+
+
+def _one_length(images: int | None, minutes: float | None) -> None:
+    """Refuse two lengths at once."""
+    if images is not None and minutes is not None:
+        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
 
 
 def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int]:
@@ -175,8 +181,7 @@ def resume(
     pick_device(device)
     done = max(folder.checkpoints(), default=0)
     threads = int(plan.training["threads"]) or torch.get_num_threads()
-    if images is not None and minutes is not None:
-        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
+    _one_length(images, minutes)
     if minutes is not None:
         images = done + _length(plan.set({"training.threads": threads}), data, device, minutes)[1]
     if images is not None:

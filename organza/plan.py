@@ -145,6 +145,7 @@ class Plan:
                     _try(partial(_build, noun, checked[name]), name, problems)
             for name, noun in _NOUNS.items():
                 _try(partial(_build, noun, checked[name]), name, problems)
+        if not problems:
             for name in ("generator_optimizer", "discriminator_optimizer"):
                 rule = _build(optimizer.Optimizer, checked["training"][name])
                 _try(partial(rule.build, [nn.Parameter(torch.zeros(1))]), f"training.{name}", problems)

@@ -67,7 +67,7 @@ class Run:
         Raises:
             ValueError: `path` holds something already or cannot be made, or `plan` holds NaN or an infinity.
         """
-        path, text = Path(path), json.dumps(plan, indent=2, allow_nan=False) + "\n"
+        path, text = Path(path), _plan_text(plan)
         cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class Run:
 
     def replan(self, plan: Mapping[str, Any]) -> None:
         """Writes `plan` in the place of the old one."""
-        write_text(self.path / "plan.json", json.dumps(plan, indent=2, allow_nan=False) + "\n")
+        write_text(self.path / "plan.json", _plan_text(plan))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends `record` as one line; NaN and infinities, which JSON lacks, become "nan", "inf", "-inf"."""
@@ -353,6 +353,10 @@ def _exact_json(state: Mapping[str, Any]) -> bytes:
     if json.loads(text) != state:
         raise ValueError("state would change in JSON; give it str keys, lists for tuples, finite numbers")
     return (text + "\n").encode()
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+    return json.dumps(plan, indent=2, allow_nan=False) + "\n"
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -88,6 +88,8 @@ MISTAKES = [
     (("train", "--minutes", "-1"), "minutes=-1.0: must be above 0"),
     (("train", "--minutes", "inf"), "minutes=inf: must be above 0 and finite"),
     (("train", "--minutes", "1", "--images", "64"), "give one of the two"),
+    (("train", "--minutes", "1", "--set", "training.images=64"), "give one of the two"),
+    (("train", "--set", "training.images=many"), "training.images: input should be a valid integer, got 'many'"),
     (("train", "--set", "data=moons"), "data is no setting"),
     (("train", "--set", "conditional=true"), "generator:"),
     (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "Invalid learning rate: -1"),

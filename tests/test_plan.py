@@ -91,6 +91,11 @@ MISTAKES = [
     ({"generator.widths": [0]}, ["generator: sizes (4, 0): every layer needs at least 1 unit"]),
     ({"generator": "MLPGenerator"}, ["generator.latent: missing", "generator.shape: missing"]),
     ({"training.generator_optimizer.lr": {"kind": "Linear", "start": 1}}, ["lr.end: missing", "lr.images: missing"]),
+    (
+        {"training.generator_optimizer.lr": {"kind": "Linear", "start": 1, "end": 0, "images": 0}},
+        ["training: images=0: must be above 0"],
+    ),
+    ({"training.generator_optimizer.lr": -1}, ["training.generator_optimizer: Invalid learning rate: -1"]),
     ({"training.moves.k": {"kind": "Burst"}}, ["training.moves.k.kind: unknown kind 'Burst'; did you mean Bursts?"]),
     ({"prior.dim.size": 3}, ["prior.dim.size: prior.dim is a plain value, it has no parts"]),
     ({"nothing.at.all": 3}, ["nothing.at.all: there is no 'nothing'"]),
