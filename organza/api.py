@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from organza import __version__, report
+from organza import __version__, pretrained, report
 from organza.data import Data, open_data
 from organza.device import pick_device, undisturbed
 from organza.game import Game
 from organza.model import Model
 from organza.plan import Plan
-from organza.recipes import MINUTES
+from organza.recipes import MINUTES, RECIPES
 from organza.recipes import recipe as named_recipe
 from organza.run import Run
 from organza.training import Diverged, State, fit
@@ -207,7 +209,23 @@ def _play(plan: Plan, data: Data, folder: Run, device: str, watch: Watch | None)
         report.write(folder, game.equilibrium())
         raise
     report.write(folder, game.equilibrium())
+    model.config = _config(plan, max(folder.checkpoints(), default=0))
     return model
+
+
+def _config(plan: Plan, images: int) -> dict[str, Any]:
+    """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
+    names = ("generator", "prior", "conditional", "recipe", "data", "objective", "terms")
+    facts = {name: value for name, value in plan.json().items() if name in names}
+    return {**facts, "images": images, "seed": plan.training["seed"], "references": _references(plan.recipe)}
+
+
+def _references(recipe: str) -> list[str]:
+    """The references that a recipe's docstring gives, a line each."""
+    given = inspect.getdoc(RECIPES[recipe]) if recipe in RECIPES else None
+    section = (given or "").partition("References:\n")[2].partition("\n\n")[0]
+    lines = " ".join(section.split())  # one of several lines ends, as each does, with its year
+    return [each.strip() for each in re.findall(r".+?\d{4}\)", lines)]
 
 
 def load(
@@ -217,10 +235,10 @@ def load(
     conditional: bool = False,
     device: str = "auto",
 ) -> Model:
-    """Return the generator of a run, with averaged weights.
+    """Return the generator of a run, with averaged weights, or one that was passed on by ``save_pretrained``.
 
     Arguments:
-        run: The run folder.
+        run: The run folder, or the folder of a pretrained model.
         generator: G itself, for a run of a program's own modules, which no plan can rebuild.
         prior: Its prior, for such a run.
         conditional: Whether it takes the condition y, for such a run.
@@ -229,18 +247,22 @@ def load(
     Raises:
         ValueError: If there is no such run, or its weights do not fit.
     """
-    folder = Run(run)
+    if pretrained.is_pretrained(run):
+        return Model.from_pretrained(run, generator, prior, device)
+    folder, plan = Run(run), None
     if generator is None:
-        game: Game = _plan(folder).game()
+        plan = _plan(folder)
+        game: Game = plan.game()
         generator, prior, conditional = game.generator, game.prior, game.conditional
     elif prior is None:
         raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
-    groups, _, _ = folder.load()
+    groups, state, _ = folder.load()
     try:
         generator.load_state_dict(groups["ema"])
     except RuntimeError as error:
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
-    return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path)
+    config = None if plan is None else _config(plan, state["images"])
+    return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
 
 
 def _plan(folder: Run) -> Plan:

@@ -7,21 +7,22 @@ Exit codes: 0 done; 2 the user's mistake, one clear line each, nothing written; 
 from __future__ import annotations
 
 import json
+import math
 import re
-import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from organza.progress import playing
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from organza.model import Model
-    from organza.training import State
 
 __all__ = ["app", "main"]
 
@@ -35,6 +36,8 @@ app = typer.Typer(
 )
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.")]
+Trained = Annotated[str, typer.Argument(metavar="RUN", help="The run folder, or the folder of a pretrained model.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Length of the run: images shown to D.")]
 Minutes = Annotated[float | None, typer.Option(help="Length in minutes: the speed is measured, then fixes --images.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -55,7 +58,7 @@ def train(
 ) -> None:
     """Train a GAN; with no argument, on the built-in digits, in under three minutes on two cores."""
     changes = _changes(set_ or [])
-    with _playing(as_json) as watch:
+    with playing(as_json) as watch:
         from organza import api
 
         watch.say(f"reading {data}")
@@ -70,7 +73,7 @@ def train(
             changes=changes,
             watch=watch,
         )
-    watch.close(model)
+    raise typer.Exit(watch.close(model))
 
 
 @app.command()
@@ -83,35 +86,135 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Continue a run exactly where its last checkpoint was made."""
-    with _playing(as_json) as watch:
+    with playing(as_json) as watch:
         from organza import api
 
         watch.say(f"reading {run}")
         model = api.resume(run, data=data, images=images, minutes=minutes, device=device, watch=watch)
-    watch.close(model)
+    raise typer.Exit(watch.close(model))
 
 
 @app.command()
 def sample(
-    run: Run,
+    run: Trained,
     n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many samples.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")] = 0,
+    seed: Seed = 0,
     out: Annotated[str | None, typer.Option(help="FILE.png (a grid), FILE.npz (an array) or a folder/.")] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Draw z towards the middle: normal to [-B, B], uniform to B of its width.")
+    ] = None,
+    nearest: Annotated[bool, typer.Option("--nearest", help="Each beside its nearest training example.")] = False,
+    data: Annotated[str | None, typer.Option(help="The training data of --nearest, if its file has moved.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a trained run."""
-    target = out or str(Path(run) / f"sample-{n}-{seed}.png")
-    if not target.endswith("/") and Path(target).suffix not in (".png", ".npz") and not Path(target).is_dir():
-        raise ValueError(f"--out {target}: must end in .png (a grid), .npz (an array) or / (a folder of pictures)")
+    """Draw samples from a trained run: by chance, not selected."""
+    name = f"{'nearest' if nearest else 'sample'}-{n}-{seed}{'' if truncation is None else f'-{truncation:g}'}.png"
+    target = out or str(Path(run) / name)
+    if nearest:
+        _check_suffix(target, ".png (a grid of pairs)")
+    elif not target.endswith("/") and not Path(target).is_dir():
+        _check_suffix(target, ".png (a grid)", ".npz (an array)", "/ (a folder of pictures)")
+    model = _load(run, device)
+    x = model.sample(n, seed, truncation=truncation)
+    record: dict[str, Any] = {"out": target, "n": n, "seed": seed}
+    if nearest:
+        record |= _write_nearest(x, data or (model.config or {}).get("data"), target)
+        said = f"{n} samples, each left of its nearest training example: {target}"
+        _print(record, f"{said}\nseed {seed}, not selected; median distance {record['median']:.2f}", as_json)
+    else:
+        _print(record, f"{n} samples: {_write_samples(x.cpu(), target)}", as_json)
+
+
+@app.command()
+def interpolate(
+    run: Trained,
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many pairs.")] = 8,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="The samples from one end to the other.")] = 8,
+    seed: Seed = 0,
+    kind: Annotated[str | None, typer.Option(help="spherical or linear. [default: as suits the prior]")] = None,
+    out: Annotated[str | None, typer.Option(help="FILE.png (a row for each pair) or FILE.gif (a film).")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Walk from sample to sample: a picture with a row for each pair, or a film that goes to and fro."""
+    target = out or str(Path(run) / f"interpolate-{seed}.png")
+    _check_suffix(target, ".png (a row for each pair)", ".gif (a film)")
+    x = _load(run, device).interpolate(n, steps, seed, kind)  # (n, steps, ...)
+    from organza import picture
+
+    _check_pictures(x[0], "interpolate")
+    if target.endswith(".gif"):
+        frames = [picture.grid(x[:, step], columns=n) for step in range(steps)]
+        picture.gif([*frames[1:], *frames[-2::-1]], target)  # ends, where it rests, at the beginning
+    else:
+        picture.save(picture.grid(x.flatten(0, 1), columns=steps), target)
+    record = {"out": target, "n": n, "steps": steps, "seed": seed}
+    _print(record, f"{n} pairs, {steps} steps: {target}", as_json)
+
+
+@app.command()
+def export(
+    run: Trained,
+    pretrained: Annotated[str, typer.Option(metavar="DIR", help="Folder of weights, config and model card to make.")],
+    as_json: Json = False,
+) -> None:
+    """Write a trained generator in a form that can be passed on."""
+    from organza import api
+
+    folder = api.load(run, device="cpu").save_pretrained(pretrained)
+    record = {"pretrained": str(folder), "files": sorted(path.name for path in folder.iterdir())}
+    lines = [
+        f"{folder}: {', '.join(record['files'])}",
+        f"next    organza sample {folder} -n 100 --out grid.png",
+        f"        choose a license at the top of {folder / 'README.md'} before you publish the folder",
+    ]
+    _print(record, "\n".join(lines), as_json)
+
+
+def _load(run: str, device: str) -> Model:
+    """The model of a run or folder, which must need nothing but z."""
     from organza import api
 
     model = api.load(run, device=device)
-    written = _write_samples(model.sample(n, seed).cpu(), target)
-    _print({"out": written, "n": n, "seed": seed}, f"{n} samples: {written}", as_json)
+    if model.conditional:
+        code = f"organza.load({run!r}).sample(n, y=labels)"
+        raise ValueError(f"{run} is conditional: it needs labels, which this command has none of; in Python: {code}")
+    return model
 
 
-def _write_samples(x: Any, target: str) -> str:
+def _check_suffix(target: str, *allowed: str) -> None:
+    if Path(target).suffix not in [each.split()[0] for each in allowed]:
+        raise ValueError(f"--out {target}: must end in {' or '.join(allowed)}")
+
+
+def _check_pictures(x: Tensor, what: str) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"{what} shows pictures, and this generator makes {tuple(x.shape[1:])}")
+
+
+def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
+    """Write samples beside their nearest examples; return which, and how far they are."""
+    import torch
+
+    from organza import picture
+    from organza.data import open_data
+    from organza.model import nearest
+
+    _check_pictures(x, "--nearest")
+    try:
+        examples = open_data(data or "").x
+    except ValueError as error:
+        raise ValueError(f"--nearest needs the training data: {error}; give it by --data") from None
+    index, distance = nearest(x, examples)
+    found = examples[index.to(examples.device)]
+    pairs = [(each if each.dtype == torch.uint8 else picture.to_uint8(each)).cpu() for each in (x, found)]
+    # Two that belong together touch; between pairs is the grid's gap.  As wide as high, at two widths a pair.
+    picture.save(picture.grid(torch.cat(pairs, 3), columns=math.ceil(math.sqrt(len(x) / 2))), target)
+    return {"median": float(distance.median()), "index": index.tolist(), "distance": distance.tolist()}
+
+
+def _write_samples(x: Tensor, target: str) -> str:
     """Write samples as a grid, an array or a folder of pictures; return where."""
     import numpy as np
 
@@ -174,125 +277,6 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 def _print(record: Mapping[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(record) if as_json else text)
-
-
-class _Watch:
-    """Shows how a training goes, and ends it when asked to: a bar on a terminal, else a plain line now and then."""
-
-    def __init__(self, as_json: bool) -> None:
-        from rich.console import Console
-
-        self.as_json = as_json
-        self.console = Console(stderr=True)
-        self.bar: Any = None
-        self.task: Any = None
-        self.state: State | None = None
-        self.signal: int | None = None
-        self.begin = self.shown = time.monotonic()
-        self.first = 0
-        self.expected: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        """Print a line about what is being done."""
-        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
-
-    def stop(self, number: int, frame: object) -> None:
-        """Ask for the end after this round; a second signal ends the program at once."""
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
-        self.say("stopping: saving first (again to stop at once)")
-
-    def __call__(self, state: State) -> bool:
-        now = time.monotonic()
-        if self.state is None:
-            self._start(state, now)
-        every = 0.2 if self.bar is not None else 10.0
-        if now - self.shown >= every or state.images >= state.training.images:
-            self.shown = now
-            self._show(state, now)
-        return self.signal is not None
-
-    def _start(self, state: State, now: float) -> None:
-        self.state, self.begin, self.shown, self.first = state, now, now, state.images
-        self.expected = state.game.equilibrium()
-        sizes = [sum(w.numel() for w in net.parameters()) for net in state.game.players.values()]
-        self.say(
-            f"G {sizes[1]:,} parameters, D {sizes[0]:,}; {state.training.images:,} images on {state.device}; "
-            "in brackets: the value at equilibrium"
-        )
-        if self.console.is_terminal and not self.as_json:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[line]}"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=self.console)
-            self.task = self.bar.add_task("", total=state.training.images, completed=state.images, line="")
-            self.bar.start()
-
-    def _show(self, state: State, now: float) -> None:
-        speed = (state.images - self.first) / max(now - self.begin, 1e-9)
-        line = f"{speed:,.0f} images/s  {self._losses(state.latest)}"
-        if self.bar is not None:
-            self.bar.update(self.task, completed=state.images, line=line)
-        elif not self.as_json:
-            left = max(0.0, (state.training.images - state.images) / max(speed, 1e-9))
-            print(f"{state.images:,}/{state.training.images:,} images  {line}  {left:.0f} s left", flush=True)
-
-    def _losses(self, latest: Mapping[str, float]) -> str:
-        shown = {
-            "D": "discriminator/objective",
-            "G": "generator/objective",
-            "D(x)": "discriminator/real_score",
-            "D(G(z))": "discriminator/fake_score",
-        }
-        values = {name: (latest[key], self.expected.get(key)) for name, key in shown.items() if key in latest}
-        return "  ".join(
-            f"{name} {value:.3f}" + ("" if aim is None else f" ({aim:.3f})") for name, (value, aim) in values.items()
-        )
-
-    def end(self) -> None:
-        """Take the bar off the screen."""
-        if self.bar is not None:
-            self.bar.stop()
-
-    def close(self, model: Model) -> None:
-        """Say where everything is and what to do next."""
-        from organza.run import Run as Folder
-
-        folder = model.run
-        assert folder is not None
-        last = max((int(p.stem) for p in (folder / "samples").glob("*.png")), default=None)
-        record = {
-            "run": str(folder),
-            "images": max(Folder(folder).checkpoints(), default=0),
-            "seconds": round(time.monotonic() - self.begin, 1),
-            "grid": None if last is None else str(folder / "samples" / f"{last}.png"),
-            "report": str(folder / "report.html"),
-            "stopped": self.signal is not None,
-        }
-        next_ = f"organza resume {folder}" if self.signal else f"organza sample {folder} -n 100 --seed 1 --out grid.png"
-        lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
-        said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"
-        _print(record, "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"]), self.as_json)
-        if self.signal:
-            raise typer.Exit(128 + self.signal)
-
-
-@contextmanager
-def _playing(as_json: bool) -> Iterator[_Watch]:
-    """A watch that Ctrl-C and SIGTERM end gently."""
-    watch = _Watch(as_json)
-    before = {number: signal.signal(number, watch.stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield watch
-    finally:
-        watch.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> None:

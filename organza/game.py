@@ -161,7 +161,7 @@ class Game(nn.Module):
             images=batch.images,
             step=batch.step,
             joint=self.joint and own,
-            evidence={**self._read(f"{turn}/real", real_verdict), **self._read(f"{turn}/fake", fake_verdict)},
+            evidence={**self._read(turn, "real", real_verdict), **self._read(turn, "fake", fake_verdict)},
         )
 
     def _view(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
@@ -171,12 +171,17 @@ class Game(nn.Module):
             x, y = self.augment(x, y, batch.draw)
         return (x, y) if self.conditional and y is not None else (x,)
 
-    def _read(self, side: str, verdict: Verdict | None) -> dict[str, Tensor]:
-        """The evidence in a verdict: the mean logit, and the mean of what a person reads as D(x)."""
+    def _read(self, turn: Player, side: str, verdict: Verdict | None) -> dict[str, Tensor]:
+        """The evidence in a verdict: the mean logit, the mean of what a person reads as D(x), and how often D is right
+        (in its own turn, where zero is its border)."""
         if verdict is None:
             return {}
-        logits = verdict.logits.detach()
-        return {f"{side}_logits": logits.mean(), f"{side}_score": self.objective.score(logits).mean()}
+        logits, name = verdict.logits.detach(), f"{turn}/{side}"
+        read = {f"{name}_logits": logits.mean(), f"{name}_score": self.objective.score(logits).mean()}
+        if turn == "discriminator" and self.objective.anchored:
+            right = logits > 0 if side == "real" else logits < 0
+            read[f"{name}_accuracy"] = right.to(logits.dtype).mean()
+        return read
 
     def losses(self, round: Round, player: Player) -> dict[str, tuple[float, Tensor]]:
         """Return all that the player pays, as {unique name: (weight, unreduced tensor)}."""
@@ -236,6 +241,12 @@ class Game(nn.Module):
         if here["discriminator/objective"] != elsewhere["discriminator/objective"]:
             return here
         return {name: value for name, value in here.items() if value == elsewhere[name]}
+
+    def prime(self, mean: Callable[[], Tensor]) -> None:
+        """Let every part that starts from the data do so, by the data's mean example in [-1, 1]."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "prime"):
+                module.prime(mean())
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Let every part that adapts do so, by the global means of the move just made.

@@ -1,20 +1,30 @@
 r"""A trained generator: what is left of the game when it is over.
 
-A :class:`Model` is G (its moving average) with its prior; it turns a seed into samples, the same for ever.
+A :class:`Model` is G (its moving average) with its prior; it turns a seed into samples, the same for ever, walks
+from sample to sample, finds the z of a given picture, and is kept in a folder that can be passed on.
 """
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from organza.device import seed_networks, undisturbed
+from organza import pretrained
+from organza.device import pick_device, seed_networks, undisturbed
 from organza.prior import Prior
 from organza.round import key
 
-__all__ = ["Model"]
+__all__ = ["Model", "nearest", "path"]
+
+KINDS = ("spherical", "linear")
+_NUMBERS = 2**22  # looked at at once: 32 MB in float64
 
 
 class Model:
@@ -25,21 +35,37 @@ class Model:
         prior: The law of z.
         conditional: Whether G takes the condition y.
         run: The folder of the run it comes from, if any.
+        config: What it was made of, as JSON: the parts ``generator`` and ``prior``, by which
+            :meth:`from_pretrained` makes it again, and facts of its run.
     """
 
-    def __init__(self, generator: nn.Module, prior: Prior, conditional: bool = False, run: Path | None = None) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        prior: Prior,
+        conditional: bool = False,
+        run: Path | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.generator = generator
         self.prior = prior
         self.conditional = conditional
         self.run = run
+        self.config = config
 
     @property
     def device(self) -> torch.device:
         """Where the generator's weights are."""
         return next((p.device for p in self.generator.parameters()), torch.device("cpu"))
 
-    @torch.no_grad()
-    def sample(self, n: int = 64, seed: int = 0, y: Tensor | None = None, batch: int = 256) -> Tensor:
+    def sample(
+        self,
+        n: int = 64,
+        seed: int = 0,
+        y: Tensor | None = None,
+        batch: int = 256,
+        truncation: float | None = None,
+    ) -> Tensor:
         """Return n samples, (n, ...), images in [-1, 1]; the same for the same seed.
 
         Arguments:
@@ -47,27 +73,300 @@ class Model:
             seed: The seed of z.
             y: The condition of each sample, (n, ...), if the model is conditional.
             batch: How many to generate at once.
+            truncation: How far z may lie from the middle of its law, see :meth:`Prior.truncate
+                <organza.prior.Prior.truncate>`: the same samples, better and less different; none by default.
 
         Raises:
-            ValueError: If n is below 1, or y is missing or of another length.
+            ValueError: If n is below 1, y is missing or of another length, or the prior has no such truncation.
         """
         if n < 1:
             raise ValueError(f"sample(n={n}): at least 1 sample must be asked for")
-        if self.conditional and (y is None or len(y) != n):
+        z = self._draw(n, seed)
+        return self.generate(z if truncation is None else self.prior.truncate(z, truncation), y, batch, seed)
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor | None = None, batch: int = 256, seed: int = 0) -> Tensor:
+        """Return G(z) in evaluation mode, (n, ...), images in [-1, 1].
+
+        Arguments:
+            z: Noise, (n, dim).
+            y: The condition of each, (n, ...), if the model is conditional.
+            batch: How many to generate at once.
+            seed: Of layers that add noise whenever they are called.
+
+        Raises:
+            ValueError: If the model is conditional and y is missing or of another length.
+        """
+        y = self._conditions(y, len(z))
+        with self._at_rest():
+            seed_networks(key(seed, "networks"), self.device)
+            parts = z.to(self.device).split(batch)
+            if y is None:
+                return torch.cat([self.generator(part) for part in parts])
+            return torch.cat([self.generator(*pair) for pair in zip(parts, y.split(batch), strict=True)])
+
+    def interpolate(
+        self,
+        n: int = 8,
+        steps: int = 8,
+        seed: int = 0,
+        kind: str | None = None,
+        y: Tensor | None = None,
+        batch: int = 256,
+    ) -> Tensor:
+        """Return the ways between n pairs of samples, (n, steps, ...); both ends are samples.
+
+        Arguments:
+            n: How many pairs of independent z, at least 1.
+            steps: The samples of each way, its two ends among them; at least 2.
+            seed: The seed of z.
+            kind: "spherical" or "linear", see :func:`path`; spherical by default if the prior is.
+            y: The condition of each pair, (n, ...), if the model is conditional.
+            batch: How many to generate at once.
+
+        Raises:
+            ValueError: If n is below 1, steps below 2, the kind unknown, or y missing or of another length.
+        """
+        if n < 1:
+            raise ValueError(f"interpolate(n={n}): at least 1 pair must be asked for")
+        y = self._conditions(y, n)
+        z = self._draw(2 * n, seed)
+        kind = kind or ("spherical" if self.prior.spherical else "linear")
+        z = path(z[::2], z[1::2], steps, kind).flatten(0, 1)  # (n steps, dim)
+        x: Tensor = self.generate(z, None if y is None else y.repeat_interleave(steps, 0), batch, seed)
+        x = x.unflatten(0, (n, steps))  # (n steps, ...) -> (n, steps, ...)
+        return x
+
+    def invert(
+        self,
+        x: Tensor,
+        steps: int = 300,
+        lr: float = 0.05,
+        restarts: int = 4,
+        seed: int = 0,
+        y: Tensor | None = None,
+        batch: int = 64,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Return the z whose G(z) is closest to each given image, and the distance: what G can show of it.
+
+        .. math:: \min_z \|G(z) - x\|^2
+
+        by Adam from several draws of the prior, the best point on the way being kept.  After each step z is moved
+        back to where the prior can draw it (:meth:`Prior.project <organza.prior.Prior.project>`): further out, G
+        was never trained, and that it can be bent to an image there says nothing.
+
+        Arguments:
+            x: Images, (n, ...) in [-1, 1].
+            steps: The steps of Adam from each start.
+            lr: The length of a step in each coordinate; it falls to 0 along half a cosine.
+            restarts: How many starts for each image, at least 1.
+            seed: The seed of the starts.
+            y: The condition of each image, (n, ...), if the model is conditional.
+            batch: How many images to look for at once.
+
+        Returns:
+            z, (n, dim), and the Euclidean distance of G(z) from x, (n,), comparable with :func:`nearest`.
+
+        Raises:
+            ValueError: If restarts is below 1, steps below 0, or x or y do not fit.
+        """
+        if len(x) < 1 or restarts < 1 or steps < 0:
+            asked = f"{len(x)} images, steps={steps}, restarts={restarts}"
+            raise ValueError(f"invert: {asked}; at least 1 image, 0 steps and 1 restart are needed")
+        y = self._conditions(y, len(x))
+        starts = self._draw(len(x) * restarts, seed)  # (n restarts, dim)
+        best, distances = [], []
+        for begin in range(0, len(x), batch):
+            rows, several = slice(begin, begin + batch), slice(begin * restarts, (begin + batch) * restarts)
+            target = _signed(x[rows].to(self.device)).repeat_interleave(restarts, 0)  # (b restarts, ...)
+            given = () if y is None else (y[rows].repeat_interleave(restarts, 0),)
+            z, errors = self._descend(starts[several], given, target, steps, lr, seed)
+            least, winner = errors.unflatten(0, (-1, restarts)).min(1)  # (b,)
+            best.append(z.unflatten(0, (-1, restarts))[torch.arange(len(least), device=z.device), winner])  # (b, dim)
+            distances.append((least * x[0].numel()).sqrt())
+        return torch.cat(best), torch.cat(distances)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write config.json, model.safetensors and a model card, README.md, and return the folder.
+
+        Arguments:
+            folder: Where to; made if missing, and replaced if it is such a folder already.
+
+        Raises:
+            ValueError: If something else is there.
+        """
+        facts = {"conditional": self.conditional, "parameters": sum(p.numel() for p in self.generator.parameters())}
+        config = {"generator": None, "prior": None, **(self.config or {}), **facts}
+        return pretrained.write(folder, config, self.generator.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        generator: nn.Module | None = None,
+        prior: Prior | None = None,
+        device: str = "auto",
+    ) -> Model:
+        """Return the model in a folder that :meth:`save_pretrained` wrote.
+
+        Arguments:
+            folder: The folder.
+            generator: G itself, if it was a program's own, which no config can make again.
+            prior: Its prior, likewise.
+            device: "auto", "cpu", "cuda" or "mps".
+
+        Raises:
+            ValueError: If there is no such folder, a file of it is damaged, or G cannot be made or does not fit.
+        """
+        where = pick_device(device)
+        config, weights = pretrained.read(folder)
+        with undisturbed(torch.device("cpu")):  # the making of a network draws its first weights
+            generator = generator or pretrained.generator(folder, config)
+            prior = prior or pretrained.prior(folder, config)
+        try:
+            generator.load_state_dict(weights, assign=True)  # in the type they were saved in, to the last bit
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: the weights do not fit: {' '.join(str(error).split())}") from None
+        return cls(generator.to(where).eval(), prior, bool(config.get("conditional")), None, config)
+
+    def _draw(self, n: int, seed: int) -> Tensor:
+        return self.prior.draw(n, torch.Generator(self.device).manual_seed(seed))
+
+    def _conditions(self, y: Tensor | None, n: int) -> Tensor | None:
+        """The n conditions where G is; None if it takes none."""
+        if not self.conditional:
+            return None
+        if y is None or len(y) != n:
             got = "none" if y is None else str(len(y))
             raise ValueError(f"this model is conditional: it needs {n} conditions y, got {got}")
-        device = self.device
-        z = self.prior.draw(n, torch.Generator(device).manual_seed(seed))
+        return y.to(self.device)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """G in evaluation mode; its mode and the caller's default generators come back after it."""
         modes = {module: module.training for module in self.generator.modules()}
         self.generator.eval()
         try:
-            with undisturbed(device):
-                seed_networks(key(seed, "networks"), device)  # for layers that add noise whenever they are called
-                if self.conditional:
-                    assert y is not None
-                    parts = zip(z.split(batch), y.to(device).split(batch), strict=True)
-                    return torch.cat([self.generator(*part) for part in parts])
-                return torch.cat([self.generator(part) for part in z.split(batch)])
+            with undisturbed(self.device):
+                yield
         finally:
             for module, training in modes.items():
                 module.training = training
+
+    def _descend(
+        self, z: Tensor, given: tuple[Tensor, ...], target: Tensor, steps: int, lr: float, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """The best z that Adam finds from each start, (n, dim), and its mean squared error of a pixel, (n,)."""
+        z = z.clone().requires_grad_()
+        adam = torch.optim.Adam([z], lr)
+        best, least = z.detach().clone(), z.new_full((len(z),), math.inf)
+        with self._at_rest(), torch.enable_grad():
+            for step in range(steps + 1):
+                seed_networks(key(seed, "networks"), self.device)  # the same noise in G at every step
+                x = self.generator(z, *given)
+                if x.shape != target.shape:
+                    makes, got = tuple(x.shape[1:]), tuple(target.shape[1:])
+                    raise ValueError(f"invert: the images are {got}, this model makes {makes}")
+                errors = (x - target).square().flatten(1).mean(1)  # (n,)
+                better = errors.detach() < least
+                least[better], best[better] = errors.detach()[better].to(least), z.detach()[better]
+                if step == steps:
+                    break
+                adam.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+                adam.zero_grad()
+                errors.sum().backward(inputs=[z])  # a sum: no row changes the step of another
+                adam.step()
+                with torch.no_grad():
+                    z.copy_(self.prior.project(z))
+        return best, least
+
+
+def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
+    r"""Return the points on the ways from z0 to z1, (n, steps, ...), evenly spaced; the ends are exactly those.
+
+    "linear" is the chord, :math:`(1 - t) z_0 + t z_1`.  "spherical" turns the direction along a great circle at
+    constant speed and changes the norm linearly, so that z is always about as long as the prior draws it:
+
+    .. math:: \frac{\sin((1 - t) \theta)}{\sin \theta} u_0 + \frac{\sin(t \theta)}{\sin \theta} u_1, \qquad
+        u_i = \frac{z_i}{\|z_i\|}, \quad \cos \theta = u_0 \cdot u_1
+
+    Where the two are parallel, or one is 0, no great circle is singled out, and it is the chord.
+
+    Arguments:
+        z0: The beginnings, (n, ...).
+        z1: The ends, (n, ...).
+        steps: The points of each way, its ends among them; at least 2.
+        kind: "spherical" or "linear".
+
+    Raises:
+        ValueError: If steps is below 2 or the kind unknown.
+
+    References:
+        Animating Rotation with Quaternion Curves (Shoemake, 1985)
+        Sampling Generative Networks (White, 2016)
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
+    if steps < 2:
+        raise ValueError(f"steps={steps}: at least 2, the ends of the way, are needed")
+    a, b = (z.to("cpu", torch.float64).flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device
+    t = torch.linspace(0, 1, steps, dtype=a.dtype).view(1, steps, 1)
+    points: Tensor = (1 - t) * a + t * b  # (n, steps, dim)
+    if kind == "spherical":
+        length_a, length_b = a.norm(dim=2, keepdim=True), b.norm(dim=2, keepdim=True)  # (n, 1, 1)
+        u, v = a / length_a, b / length_b
+        # Of the sum and the difference, as the arc cosine has lost half of its digits at small angles.
+        angle = 2 * torch.atan2((u - v).norm(dim=2, keepdim=True), (u + v).norm(dim=2, keepdim=True))
+        turned = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
+        arc = turned * ((1 - t) * length_a + t * length_b)
+        points = torch.where(angle.sin() > 1e-6, arc, points)  # false for the NaN of a z that is 0
+    points = points.unflatten(2, z0.shape[1:]).to(z0)
+    points[:, 0], points[:, -1] = z0, z1
+    return points
+
+
+def nearest(x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index of the example nearest to each x, and its Euclidean distance over numbers in [-1, 1].
+
+    Samples beside their nearest examples show whether G has learnt or only remembers; at distance 0 it copied.  The
+    search is exact, in float64, a few examples at a time.
+
+    Arguments:
+        x: Samples, (n, ...), floats in [-1, 1] or uint8.
+        examples: What to search, (N, ...), likewise.
+
+    Returns:
+        The indices, (n,) int64, and the distances, (n,) float32, where x is.
+
+    Raises:
+        ValueError: If there is no example, or the shapes differ.
+    """
+    if len(examples) == 0 or x.shape[1:] != examples.shape[1:]:
+        given, searched = tuple(x.shape[1:]), tuple(examples.shape[1:])
+        raise ValueError(f"nearest: {len(examples)} examples of {searched} for samples of {given}; the data of the run")
+    device = torch.device("cpu") if x.device.type == "mps" else x.device  # which has no float64
+    rows = min(2048, max(1, _NUMBERS // max(1, math.prod(x.shape[1:]))))  # also bounds the (m, k) below
+    index, distance = torch.zeros(len(x), dtype=torch.long, device=device), torch.zeros(len(x), device=device)
+    for start in range(0, len(x), rows):
+        a = _numbers(x[start : start + rows], device)  # (m, d)
+        least, winner = torch.full((len(a),), math.inf, dtype=a.dtype, device=device), index[start : start + rows]
+        for begin in range(0, len(examples), rows):
+            b = _numbers(examples[begin : begin + rows], device)  # (k, d)
+            # |a - b|^2 = |a|^2 + |b|^2 - 2 a b, of which |a|^2 decides nothing
+            value, place = torch.addmm(b.square().sum(1), a, b.mT, alpha=-2).min(1)  # (m, k) -> (m,)
+            winner.copy_(torch.where(value < least, place + begin, winner))
+            least = torch.minimum(value, least)
+        # Of the winner itself, without the cancellation of that sum: a copy is at exactly 0.
+        found = _numbers(examples[winner.to(examples.device)], device)  # (m, d)
+        distance[start : start + rows] = (a - found).square().sum(1).sqrt()
+    return index.to(x.device), distance.to(x.device)
+
+
+def _numbers(x: Tensor, device: torch.device) -> Tensor:
+    """Examples as rows of float64 in [-1, 1], (n, d)."""
+    return _signed(x.detach().to(device)).flatten(1).to(torch.float64)
+
+
+def _signed(x: Tensor) -> Tensor:
+    """Bytes as what networks are shown, float32 in [-1, 1]; floats as they are."""
+    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x

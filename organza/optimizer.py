@@ -61,21 +61,47 @@ class Adam(Optimizer):
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, fused.
+    r"""Stochastic gradient descent with classical momentum, fused.
+
+    .. math:: v \leftarrow \mu v - \eta g, \qquad \theta \leftarrow \theta + v
+
+    The learning rate enters the velocity, as in the papers and the code of 2014; PyTorch multiplies it in afterwards,
+    which is the same while it is constant.
+
+    References:
+        On the importance of initialization and momentum in deep learning (Sutskever, Martens, Dahl, Hinton, 2013)
 
     Arguments:
-        lr: The learning rate, a number or a schedule.
-        momentum: The momentum, a number or a schedule.
+        lr: The learning rate :math:`\eta`, a number or a schedule.
+        momentum: The momentum :math:`\mu`, a number or a schedule.
     """
 
     def __init__(self, lr: Number = 0.1, momentum: Number = 0.0) -> None:
         self.lr, self.momentum = lr, momentum
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, fused=True, **self.settings(0))
+        parameters = list(parameters)
+        optimizer = torch.optim.SGD(parameters, fused=True, **self.settings(0))
+        if self._rolls:
+            for weight in parameters:  # PyTorch's own first step would take a whole gradient for the velocity
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return optimizer
 
     def settings(self, images: int) -> dict[str, Any]:
-        return {"lr": at(self.lr, images), "momentum": at(self.momentum, images)}
+        lr, momentum = at(self.lr, images), at(self.momentum, images)
+        if lr < 0 or not 0 <= momentum < 1:
+            raise ValueError(
+                f"SGD: lr={lr}, momentum={momentum}: lr must be 0 or more, momentum at least 0 and below 1"
+            )
+        if not self._rolls:
+            return {"lr": lr, "momentum": 0.0, "dampening": 0.0}
+        # Dampening scales the gradient that enters PyTorch's velocity, which is minus ours; and a momentum of 0, where
+        # a schedule begins, would keep no velocity at all.
+        return {"lr": 1.0, "momentum": max(momentum, 1e-30), "dampening": 1.0 - lr}
+
+    @property
+    def _rolls(self) -> bool:
+        return callable(self.momentum) or self.momentum > 0
 
 
 class RMSprop(Optimizer):

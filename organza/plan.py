@@ -20,7 +20,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from organza import moves, objective, optimizer, penalty, prior, schedule, term
+from organza import augment, energy, moves, objective, optimizer, penalty, prior, schedule, term
 from organza import nn as networks
 from organza.data import Spec
 from organza.game import Augment, Constraint, Game
@@ -57,10 +57,10 @@ def _final(module: ModuleType, base: type) -> dict[str, type]:
 KINDS: dict[type, dict[str, type]] = {
     nn.Module: _final(networks, nn.Module),
     prior.Prior: _final(prior, prior.Prior),
-    objective.Objective: _final(objective, objective.Objective),
+    objective.Objective: {**_final(objective, objective.Objective), **_final(energy, objective.Objective)},
     term.Term: {**_final(penalty, term.Term), **_final(term, term.Term)},
     cast(type, Constraint): {"Clip": penalty.Clip, "MaxColumnNorm": penalty.MaxColumnNorm},
-    cast(type, Augment): {},
+    cast(type, Augment): _final(augment, nn.Module),
     moves.Moves: _final(moves, moves.Moves),
     optimizer.Optimizer: _final(optimizer, optimizer.Optimizer),
     schedule.Schedule: _final(schedule, schedule.Schedule),
@@ -217,6 +217,7 @@ class Plan:
                 _build(nn.Module, self.generator),
                 _build(nn.Module, self.discriminator),
                 _build(prior.Prior, self.prior),
+                augment=_build(Augment, self.augment),
                 conditional=self.conditional,
             )
             batch = Batch(x, y, Draw(torch.Generator(), 2), 0, 0)

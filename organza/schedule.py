@@ -53,16 +53,19 @@ class Exponential(Schedule):
     r"""Decay :math:`\max(start \cdot factor^{images / per}, floor)`.
 
     A decay written per update becomes ``per=batch``: the 2014 code divides the learning rate by 1.000004 at every
-    update of 100 images, which is ``Exponential(0.1, 1 / 1.000004, 100, 1e-6)``.
+    update of 100 images, which is ``Exponential(0.1, 1 / 1.000004, 100, 1e-6)``.  With ``stairs`` the number of whole
+    ``per`` counts: a rate halved at every 100,000th step.
     """
 
-    def __init__(self, start: float, factor: float, per: int, floor: float = 0.0) -> None:
+    def __init__(self, start: float, factor: float, per: int, floor: float = 0.0, stairs: bool = False) -> None:
         if factor <= 0:
             raise ValueError(f"Exponential(factor={factor}): the factor must be above 0")
         self.start, self.factor, self.per, self.floor = start, factor, _positive("per", per), floor
+        self.stairs = stairs
 
     def __call__(self, images: int) -> float:
-        return max(self.start * math.pow(self.factor, images / self.per), self.floor)
+        power = images // self.per if self.stairs else images / self.per
+        return max(self.start * math.pow(self.factor, power), self.floor)
 
 
 class Cosine(Schedule):

@@ -46,7 +46,8 @@ class Training:
     Arguments:
         images: The length of the run: images shown to D.
         batch: The examples in each player's turn (the global batch).
-        accumulate: The micro-batches into which a turn is cut to save memory; must divide ``batch``.
+        generator_batch: Those in G's turn, where it draws its own; 0 for ``batch``.
+        accumulate: The micro-batches into which a turn is cut to save memory; must divide both.
         moves: Who moves when.
         generator_optimizer: The rule of G's step.
         discriminator_optimizer: The rule of D's step.
@@ -66,6 +67,7 @@ class Training:
 
     images: int = 1_000_000
     batch: int = 64
+    generator_batch: int = 0
     accumulate: int = 1
     moves: Moves = Alternating()
     generator_optimizer: Optimizer = Adam()
@@ -80,14 +82,13 @@ class Training:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("images", "batch", "accumulate", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
-        for name in ("sample_every", "save_every", "threads"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be 0 or more")
-        if self.batch % self.accumulate:
-            raise ValueError(f"accumulate={self.accumulate}: must divide batch={self.batch}")
+        least = dict.fromkeys(("images", "batch", "accumulate", "log_every"), 1)
+        for name in (*least, "generator_batch", "sample_every", "save_every", "threads"):
+            if getattr(self, name) < least.get(name, 0):
+                raise ValueError(f"{name}={getattr(self, name)}: must be {least.get(name, 0)} or more")
+        for name in ("batch", "generator_batch"):
+            if getattr(self, name) % self.accumulate:
+                raise ValueError(f"accumulate={self.accumulate}: must divide {name}={getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
 
@@ -113,6 +114,7 @@ class State:
         self.training = training
         self.data = data.to(device)
         self.device = device
+        game.prime(lambda: self.data.mean)
         self.average = averaged(game.generator)
         rules = {"discriminator": training.discriminator_optimizer, "generator": training.generator_optimizer}
         self.rules: dict[Player, Optimizer] = {p: rules[p] for p in game.players}
@@ -134,7 +136,8 @@ class State:
 
         D's real examples are the next in its order; G's, where it looks at any, come from an order of its own.
         """
-        total, size = self.training.batch, self.training.batch // self.training.accumulate
+        total = (player == "generator" and self.training.generator_batch) or self.training.batch
+        size = total // self.training.accumulate
         position = self.images if player == "discriminator" else self.steps * total
         index = self.orders[player].indices(position, total).to(self.device)
         chance = key(self.training.seed, self.images, self.steps, player)
@@ -161,6 +164,8 @@ class State:
         """Take the player's step, let what adapts adapt, and count."""
         optimizer = self.optimizers[player]
         self.rules[player].set(optimizer, self.images)
+        slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
+        self.evidence[f"{player}/gradient"] = torch.stack(torch._foreach_norm(slopes)).norm()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         for constraint in self.game.constraints:
@@ -224,11 +229,7 @@ class State:
 
     def record(self) -> dict[str, Any]:
         """Return the rest of the state, as JSON."""
-        return {
-            "images": self.images,
-            "steps": self.steps,
-            "averaged_at": self.averaged_at,
-            "counts": self.counts,
+        return {name: getattr(self, name) for name in ("images", "steps", "averaged_at", "counts")} | {
             "training": self.training.describe(),
             "data": self.data.digest,
             "threads": torch.get_num_threads(),
@@ -254,8 +255,7 @@ class State:
                 optimizer.state[weight][entry] = moment.to(self.device, value.dtype).copy_(value)
         self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
         self.counts = dict(record["counts"])
-        self.images, self.steps = record["images"], record["steps"]
-        self.averaged_at = record["averaged_at"]
+        self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -272,9 +272,9 @@ def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
     if saved["data"] != now["data"]:
         raise ValueError("the run was trained on other data (the digests differ); resume with the same data")
     for name, value in now["training"].items():
-        if name not in free and saved["training"].get(name) != value:
-            was = saved["training"].get(name)
-            raise ValueError(f"the run was trained with {name}={was}, not {value}; resume with the same settings")
+        if name not in free and saved["training"].get(name, value) != value:
+            was = f"{name}={saved['training'][name]}"
+            raise ValueError(f"the run was trained with {was}, not {value}; resume with the same settings")
 
 
 def fit(
@@ -299,7 +299,7 @@ def fit(
         training: How to play; ``changes`` replace single fields of it (``images=500_000``).
         run: The run folder: a path (made if missing, resumed if not) or a :class:`~organza.run.Run`.
         device: "auto", "cpu", "cuda" or "mps".
-        watch: Called after every round with the state; it ends the training by returning True.
+        watch: Called after every round with the state; ends the training by returning True.
         evaluate: Called at each picture with the model so far; the numbers it returns are logged.
         save_seconds: Seconds from one checkpoint to the next (besides ``training.save_every``).
 

@@ -25,8 +25,21 @@ PUBLIC = [
 ]  # fmt: skip
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
-L0 = {"round", "device", "prior", "schedule", "objective", "penalty", "term", "augment", "ema", "optimizer", "nn"}
-L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model"}
+L0 = {
+    "round",
+    "device",
+    "prior",
+    "schedule",
+    "objective",
+    "penalty",
+    "term",
+    "augment",
+    "energy",
+    "ema",
+    "optimizer",
+    "nn",
+}
+L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained"}
 L2 = {"training", "diagnose", "export", "report", "baselines"}
 L3 = {"plan", "recipes", "lab", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
@@ -34,11 +47,13 @@ LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
     **dict.fromkeys(("round", "device"), (0, set())),
     "penalty": (0, {"round", "term"}),
+    "energy": (0, {"objective"}),
     "optimizer": (0, {"round", "schedule"}),
     "game": (1, L0),
     "moves": (1, L0 | {"game"}),
     "theory": (1, L0 | {"game", "moves"}),
-    "model": (1, L0 | {"picture"}),
+    "model": (1, L0 | {"picture", "run", "pretrained"}),
+    "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run"}),
     **dict.fromkeys(("data", "distributed"), (1, set())),
     "metrics": (1, {"distributed"}),
@@ -50,7 +65,8 @@ LAYERS = {
     "lab": (3, BELOW_3 | {"plan", "recipes"}),
     "api": (3, BELOW_3 | {"plan", "recipes"}),
     "server": (4, BELOW_4),
-    "cli": (4, BELOW_4 | {"server"}),
+    "progress": (4, BELOW_4),
+    "cli": (4, BELOW_4 | {"server", "progress"}),
     "__main__": (4, {"cli"}),
     "__init__": (4, BELOW_4),  # lazily: see test_importing_is_light
 }
@@ -65,14 +81,15 @@ TOP_LEVEL_OF = {
     "__main__": set(),
     "plan": TOP_LEVEL[3] | {"pydantic"},
     "cli": {"typer", "rich"},
+    "progress": {"rich"},
 }
 # Imports that only some modules may make, at any depth.
 READERS = {"data", "metrics", "model"}
-ONLY_IN = {"pydantic": {"plan"}, "typer": {"cli"}, "rich": {"cli"}, "huggingface_hub": READERS | {"export"}}
+ONLY_IN = {"pydantic": {"plan"}, "typer": {"cli"}, "rich": {"progress"}, "huggingface_hub": READERS | {"export"}}
 ONLY_IN |= dict.fromkeys(("urllib.request", "requests", "torch.hub"), READERS)
 UNSAFE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "torch.save"}
-SPEAKERS, SPEECH = {"cli", "server", "run", "report", "lab"}, {"print", "sys.stdout", "sys.stderr"}
+SPEAKERS, SPEECH = {"cli", "progress", "server", "run", "report", "lab"}, {"print", "sys.stdout", "sys.stderr"}
 FORBIDDEN_NAMES = {"utils", "util", "core", "base", "common", "helpers", "helper", "manager", "managers"}
 MAX_LINES = 400
 BUDGETS = {  # lines of code of each definition of this kind and name
@@ -81,7 +98,7 @@ BUDGETS = {  # lines of code of each definition of this kind and name
 }
 FAMILIES = {"Objective", "Term", "Moves", "Prior"}
 HOOKS = {"adapt", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
-HOOKS |= {"__init__", "__call__", "extra_repr"}
+HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project"}
 
 
 def place(path):

@@ -240,3 +240,143 @@ def test_a_refused_resume_writes_nothing(organza) -> None:
     code, _, err = organza("resume", "run", "--images", "256", "--data", "ring")
     assert code == 2 and "Traceback" not in err
     assert before == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Short runs, never changed: on pictures and on points, and the first as it is passed on."""
+    from organza import api
+
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = {"generator.widths": [16], "discriminator.widths": [16]}
+    for data in ("digits", "ring"):
+        api.train(data, "mlp", run=folder / data, images=128, device="cpu", changes=tiny)
+    api.load(folder / "digits").save_pretrained(folder / "shipped")
+    return {name: str(folder / name) for name in ("digits", "ring", "shipped")}
+
+
+def test_interpolate(organza, runs: dict[str, str]) -> None:
+    code, out, _ = organza("interpolate", runs["digits"], "-n", "3", "--steps", "5", "--seed", "2", "--out", "a.png")
+    assert code == 0 and "a.png" in out
+    with Image.open("a.png") as picture:
+        assert picture.size == (5 * 30 - 2, 3 * 30 - 2)
+    words = ("interpolate", runs["digits"], "-n", "3", "--steps", "5", "--seed", "2")
+    assert organza(*words, "--kind", "spherical", "--out", "b.png")[0] == 0
+    assert organza(*words, "--kind", "linear", "--out", "c.png")[0] == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes() != Path("c.png").read_bytes()
+    assert json.loads(organza(*words, "--out", "d.gif", "--json")[1]) == {"out": "d.gif", "n": 3, "steps": 5, "seed": 2}
+    with Image.open("a.png") as picture, Image.open("d.gif") as film:
+        assert film.size == (3 * 30 - 2, 28) and film.n_frames == 8
+        rows = np.asarray(picture.convert("L")).astype(int)
+        for frame, step in enumerate((1, 2, 3, 4, 3, 2, 1, 0)):  # to and fro
+            film.seek(frame)
+            shown = np.asarray(film.convert("L")).astype(int)
+            for pair in range(3):
+                x, y = 30 * step, 30 * pair
+                assert abs(shown[:, y : y + 28] - rows[y : y + 28, x : x + 28]).max() <= 2, (frame, pair)
+
+
+def test_interpolate_has_a_default_place(organza, runs: dict[str, str]) -> None:
+    path = Path(runs["shipped"]) / "interpolate-4.png"
+    assert organza("interpolate", runs["shipped"], "--seed", "4")[0] == 0 and path.exists()
+    path.unlink()
+
+
+def test_nearest(organza, runs: dict[str, str]) -> None:
+    """The left halves are the samples, the right halves training examples, at the distances that are told."""
+    from organza import open_data
+
+    words = ("sample", runs["digits"], "-n", "5", "--seed", "1")
+    code, out, _ = organza(*words, "--nearest", "--out", "pairs.png")
+    assert code == 0 and "seed 1, not selected; median distance " in out
+    result = json.loads(organza(*words, "--nearest", "--out", "pairs.png", "--json")[1])
+    assert organza(*words, "--out", "x.npz")[0] == 0
+    with Image.open("pairs.png") as picture, np.load("x.npz") as file:
+        assert picture.size == (2 * 58 - 2, 3 * 30 - 2)
+        cells, x = np.asarray(picture), file["x"]
+    examples = open_data("digits").x.numpy()
+    for i, index in enumerate(result["index"]):
+        cell = cells[30 * (i // 2) :, 58 * (i % 2) :][:28, :56]
+        assert (cell[:, :28] == x[i, 0]).all() and (cell[:, 28:] == examples[index, 0]).all()
+        distance = ((x[i] / 127.5 - examples[index] / 127.5) ** 2).sum() ** 0.5
+        assert abs(distance - result["distance"][i]) < 0.1  # of bytes: the samples are rounded
+    assert result["median"] == sorted(result["distance"])[2]
+    assert f"{result['median']:.2f}" in out
+    code, _, _ = organza("sample", runs["shipped"], "-n", "5", "--seed", "1", "--nearest", "--out", "again.png")
+    assert code == 0 and Path("again.png").read_bytes() == Path("pairs.png").read_bytes()
+
+
+def test_nearest_finds_data_that_moved(organza) -> None:
+    np.save("here.npy", np.random.RandomState(0).randint(0, 255, (64, 28, 28), np.uint8))
+    assert organza("train", "here.npy", *TINY, "--images", "128", "--run", "run")[0] == 0
+    Path("here.npy").rename("there.npy")
+    code, out, err = organza("sample", "run", "--nearest")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert "needs the training data: here.npy: there is no such file; give it by --data" in err
+    assert organza("sample", "run", "-n", "4", "--nearest", "--data", "there.npy")[0] == 0
+    assert Path("run/nearest-4-0.png").exists()
+    code, _, err = organza("sample", "run", "--nearest", "--data", "ring")
+    assert code == 2 and "100000 examples of (2,) for samples of (1, 28, 28)" in err
+
+
+def test_truncation(organza, runs: dict[str, str]) -> None:
+    def sampled(*words: str) -> np.ndarray:
+        assert organza("sample", runs["ring"], "-n", "200", "--out", "x.npz", *words)[0] == 0
+        with np.load("x.npz") as file:
+            return file["x"]
+
+    assert (sampled("--truncation", "20") == sampled()).all()
+    assert sampled("--truncation", "0.3").std() < 0.6 * sampled().std()
+    assert organza("sample", runs["ring"], "-n", "4", "--truncation", "0.5")[1].endswith("sample-4-0-0.5.png\n")
+
+
+def test_export(organza, runs: dict[str, str]) -> None:
+    code, out, _ = organza("export", runs["digits"], "--pretrained", "models/mine")
+    assert code == 0 and "organza sample models/mine" in out and "license" in out
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert Path("models/mine", name).exists() and name in out
+    for run, name in ((runs["digits"], "a.npz"), ("models/mine", "b.npz")):
+        assert organza("sample", run, "--out", name)[0] == 0
+    assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()
+    files = ["README.md", "config.json", "model.safetensors"]
+    code, out, _ = organza("export", "models/mine", "--pretrained", "models/mine", "--json")
+    assert code == 0 and json.loads(out) == {"pretrained": "models/mine", "files": files}
+
+
+MISTAKES_WITH_A_RUN = [
+    (("interpolate", "digits", "--out", "x.jpg"), "must end in .png (a row for each pair) or .gif"),
+    (("interpolate", "digits", "--out", "folder/"), "must end in .png"),
+    (("interpolate", "digits", "--steps", "1"), "--steps"),
+    (("interpolate", "digits", "-n", "0"), "-n"),
+    (("interpolate", "digits", "--kind", "cubic"), "kind='cubic': must be one of spherical, linear"),
+    (("interpolate", "ring", "--out", "x.png"), "interpolate shows pictures, and this generator makes (2,)"),
+    (("interpolate", "nowhere"), "no run at nowhere"),
+    (("sample", "ring", "--nearest", "--out", "x.png"), "--nearest shows pictures, and this generator makes (2,)"),
+    (("sample", "digits", "--nearest", "--out", "x.npz"), "must end in .png (a grid of pairs)"),
+    (("sample", "digits", "--nearest", "--data", "dgits"), "did you mean 'digits'"),
+    (("sample", "digits", "--truncation", "0"), "truncation=0.0: must be above 0"),
+    (("sample", "digits", "--truncation", "nan"), "truncation=nan: must be above 0"),
+    (("sample", "digits", "--truncation", "half"), "got 'half'"),
+    (("export", "digits"), "--pretrained"),
+    (("export", "digits", "--pretrained", "ring"), "holds something else than a pretrained model"),
+    (("export", "nowhere", "--pretrained", "x"), "no run at nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES_WITH_A_RUN, ids=[" ".join(w) for w, _ in MISTAKES_WITH_A_RUN])
+def test_a_mistake_with_a_run(organza, runs: dict[str, str], words: tuple[str, ...], said: str) -> None:
+    before = {path for name in runs for path in Path(runs[name]).rglob("*")}
+    code, out, err = organza(*(runs.get(word, word) for word in words))
+    assert code == 2 and out == ""
+    assert len(err.splitlines()) == 1 and err.startswith("organza: ") and said in err
+    assert before == {path for name in runs for path in Path(runs[name]).rglob("*")} and not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("words", [("sample",), ("sample", "--nearest"), ("interpolate",)], ids=" ".join)
+def test_a_conditional_model_says_that_it_needs_labels(organza, runs: dict[str, str], words: tuple[str, ...]) -> None:
+    assert organza("export", runs["digits"], "--pretrained", "model")[0] == 0
+    config = json.loads(Path("model/config.json").read_text())
+    Path("model/config.json").write_text(json.dumps({**config, "conditional": True}))
+    code, out, err = organza(words[0], "model", *words[1:])
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert "model is conditional: it needs labels" in err

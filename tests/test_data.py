@@ -322,3 +322,18 @@ def test_no_object_is_ever_unpickled(tmp_path):
         save(tmp_path / name, np.array([Canary()], object))
         assert "never loaded" in refusal(tmp_path / name)
     assert not (tmp_path / "canary").exists()
+
+
+def test_a_part_of_a_data_set() -> None:
+    whole, part = open_data("digits"), open_data("digits[10:250]")
+    assert part.name == "digits[10:250]" and open_data(part.name).digest == part.digest != whole.digest
+    assert whole.y is not None and part.y is not None
+    assert torch.equal(part.x, whole.x[10:250]) and torch.equal(part.y, whole.y[10:250])
+    assert len(open_data("digits[:100]")) == 100 and len(open_data("digits[9990:]")) == 10
+    assert "there are 10000 examples" in refusal("digits[5:20000]") and "start < stop" in refusal("digits[5:5]")
+
+
+def test_the_mean_example() -> None:
+    data = open_data("digits[:6001]")
+    assert data.mean.shape == (1, 28, 28)
+    torch.testing.assert_close(data.mean, (data.x.double() / 127.5 - 1).mean(0).float(), rtol=0, atol=1e-6)

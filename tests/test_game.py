@@ -144,13 +144,24 @@ def test_evidence(joint):
         g.loss(round, turn)
         sides = ("real", "fake") if turn == "discriminator" else ("fake",)
         terms = ("R1", "Mean") if turn == "discriminator" else ("Mean",)
-        names = [f"{side}_{what}" for side in sides for what in ("logits", "score")] + ["objective", *terms]
+        read = ("logits", "score", "accuracy") if turn == "discriminator" else ("logits", "score")
+        names = [f"{side}_{what}" for side in sides for what in read] + ["objective", *terms]
         assert sorted(round.evidence) == sorted(f"{turn}/{name}" for name in names)
         assert not any(value.requires_grad or value.ndim for value in round.evidence.values())
         assert round.evidence[f"{turn}/Mean"] == 4.0  # before its weight
         logits = round.fake_verdict.logits
         torch.testing.assert_close(round.evidence[f"{turn}/fake_logits"], logits.mean().detach())
         torch.testing.assert_close(round.evidence[f"{turn}/fake_score"], logits.sigmoid().mean().detach())
+        if turn == "discriminator":
+            assert float(round.evidence[f"{turn}/fake_accuracy"]) == int((logits < 0).sum()) / len(logits)
+            real = round.real_verdict.logits
+            assert float(round.evidence[f"{turn}/real_accuracy"]) == int((real > 0).sum()) / len(real)
+
+
+def test_accuracy_needs_a_border():
+    """Where D's zero means nothing, neither does its sign."""
+    g = game(objective=RelativisticLogistic())
+    assert not any("accuracy" in name for name in look(g, "discriminator").evidence)
 
 
 @pytest.mark.parametrize("objective", [Minimax(), RelativisticLogistic()], ids=lambda o: type(o).__name__)

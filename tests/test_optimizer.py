@@ -13,8 +13,6 @@ CASES = [
     (Adam(), torch.optim.Adam, {"lr": 2e-4, "betas": (0.5, 0.999), "eps": 1e-8}),
     (Adam(LR, 0.0, BETA, 1e-6), torch.optim.Adam, {"lr": LR, "betas": (0.0, BETA), "eps": 1e-6}),
     (SGD(), torch.optim.SGD, {"lr": 0.1}),
-    (SGD(LR, 0.5), torch.optim.SGD, {"lr": LR, "momentum": 0.5}),
-    (SGD(DECAY, RISE), torch.optim.SGD, {"lr": DECAY, "momentum": RISE}),
     (RMSprop(), torch.optim.RMSprop, {"lr": 5e-5, "alpha": 0.99}),
     (RMSprop(LR, 0.9, 1e-5), torch.optim.RMSprop, {"lr": LR, "alpha": 0.9, "eps": 1e-5}),
 ]
@@ -57,6 +55,33 @@ def test_schedules_land_in_the_groups(rule, plain, settings):
         rule.set(optimizer, images)
         for name, value in values(settings, images).items():
             assert optimizer.param_groups[0][name] == value
+
+
+@pytest.mark.parametrize("rule", [SGD(0.02, 0.5), SGD(DECAY, RISE), SGD(Linear(0.01, 0.03, 500), 0.9)], ids=repr)
+def test_momentum_is_classical(rule):
+    """v <- m v - lr g, w <- w + v; at a constant rate it is PyTorch's."""
+    start = torch.randn(5, dtype=torch.float64)
+    ours, weight, velocity = nn.Parameter(start.clone()), start.clone(), torch.zeros(5, dtype=torch.float64)
+    theirs = nn.Parameter(start.clone())
+    optimizer, reference = rule.build([ours]), torch.optim.SGD([theirs], 0.02, 0.5)
+    for images in range(0, 2000, 50):
+        rule.set(optimizer, images)
+        for w, each in ((ours, optimizer), (theirs, reference)):
+            each.zero_grad()
+            quadratic([w]).backward()
+            each.step()
+        gradient = 2 * (1 + torch.arange(5)) * (weight - 1)
+        velocity = at(rule.momentum, images) * velocity - at(rule.lr, images) * gradient
+        weight = weight + velocity
+        torch.testing.assert_close(ours.detach(), weight, rtol=1e-9, atol=1e-12)
+    if not callable(rule.lr):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rule", "said"), [(SGD(-1.0), "lr=-1.0"), (SGD(0.1, 1.0), "momentum=1.0")])
+def test_sgd_refuses(rule, said):
+    with pytest.raises(ValueError, match=said):
+        rule.build([nn.Parameter(torch.ones(1))])
 
 
 def test_equal_rules_read_equal():

@@ -1,4 +1,4 @@
-"""organza.prior: the laws' moments and range, drawn from the given generator alone."""
+"""organza.prior: the laws' moments and range, drawn from the given generator alone; truncation by theory."""
 
 import math
 
@@ -69,6 +69,97 @@ def test_z_lies_where_its_generator_is(prior, device):
     z = prior.draw(2, torch.Generator(device).manual_seed(0))
     assert z.device.type == device.type
     assert z.dtype == torch.get_default_dtype()
+
+
+NORMAL = torch.distributions.Normal(0.0, 1.0)
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.5, 1.0, 2.0, 4.0])
+def test_the_truncated_normal_law(bound):
+    r"""On [-b, b] its variance is :math:`1 - 2 b \phi(b) / (2 \Phi(b) - 1)`, and its distribution function is known."""
+    n, b = 100_000, torch.tensor(bound, dtype=torch.float64)
+    z = Normal(1).truncate(Normal(1).draw(n, seeded()).double(), bound).squeeze(1)
+    assert z.abs().max() <= bound
+    mass = math.erf(bound / math.sqrt(2))
+    variance = 1 - 2 * bound * math.exp(NORMAL.log_prob(b)) / mass
+    assert z.mean() == pytest.approx(0.0, abs=5 * math.sqrt(variance / n))
+    assert z.var() == pytest.approx(variance, rel=5 * math.sqrt(2 / n))
+    expected = (NORMAL.cdf(z.sort().values) - NORMAL.cdf(-b)) / mass
+    found = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    assert (found - expected).abs().max() < 1.95 / math.sqrt(n)  # Kolmogorov and Smirnov, at 0.1 %
+
+
+@pytest.mark.parametrize("bound", [1e-3, 0.5, 3.0, 12.0, 50.0])
+def test_truncation_is_odd_monotone_and_the_map_between_the_laws(bound):
+    z = torch.cat([torch.linspace(-40, 40, 9), torch.linspace(-7, 7, 57)]).double().sort().values
+    made = Normal(1).truncate(z, bound)
+    assert torch.equal(made, -Normal(1).truncate(-z, bound))
+    assert (made.diff() >= 0).all() and made.abs().max() <= bound and (made.abs() <= z.abs() + 1e-12).all()
+    near = z[z.abs() < 5]
+    edge = NORMAL.cdf(torch.tensor(-bound, dtype=torch.float64))
+    expected = edge + (1 - 2 * edge) * NORMAL.cdf(near)
+    torch.testing.assert_close(NORMAL.cdf(Normal(1).truncate(near, bound)), expected, rtol=0, atol=1e-15)
+
+
+def test_a_wide_truncation_gives_z_back():
+    z = Normal(3).draw(10_000, seeded())
+    assert torch.equal(Normal(3).truncate(z, math.inf), z)
+    assert torch.equal(Normal(3).truncate(z, 20.0), z)
+    assert not torch.equal(Normal(3).truncate(z, 3.0), z)
+    assert torch.equal(Uniform(3).truncate(z, 1.0), z)
+
+
+def test_a_truncated_cube_is_a_smaller_cube():
+    prior, small = Uniform(3, 1.0, 5.0), Uniform(3, 2.5, 3.5)
+    z = prior.draw(1000, seeded())
+    torch.testing.assert_close(prior.truncate(z, 0.25), small.draw(1000, seeded()))
+
+
+@every
+def test_truncation_keeps_shape_type_and_device(prior, device):
+    z = prior.draw(5, torch.Generator(device).manual_seed(0))
+    made = prior.truncate(z, 0.5)
+    assert (made.shape, made.dtype, made.device) == (z.shape, z.dtype, z.device)
+
+
+@every
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
+def test_bad_bounds(prior, bound):
+    with pytest.raises(ValueError, match=f"truncation={bound}"):
+        prior.truncate(torch.zeros(1, 3), bound)
+
+
+def test_a_cube_cannot_be_truncated_to_more_than_itself():
+    with pytest.raises(ValueError, match=r"truncation=1\.5"):
+        Uniform(3).truncate(torch.zeros(1, 3), 1.5)
+
+
+class Coins(Prior):
+    def draw(self, n, generator):
+        return torch.randint(2, (n, 3), generator=generator).float()
+
+
+def test_a_prior_of_ones_own_has_no_truncation_and_projects_nothing():
+    with pytest.raises(ValueError, match="Coins has no truncation"):
+        Coins().truncate(torch.zeros(1, 3), 0.5)
+    assert not Coins.spherical and Coins().project(z := torch.full((2, 3), 9.0)) is z
+
+
+@pytest.mark.parametrize("dim", [1, 8, 512])
+def test_the_normal_projection_leaves_draws_alone_and_keeps_directions(dim):
+    prior = Normal(dim)
+    z = prior.draw(2000, seeded())
+    assert (prior.project(z) != z).any(1).float().mean() <= math.exp(-4.5)
+    far = prior.project(1e6 * z)
+    torch.testing.assert_close(far.norm(dim=1), torch.full((2000,), math.sqrt(dim) + 3))
+    torch.testing.assert_close(far / far.norm(dim=1, keepdim=True), z / z.norm(dim=1, keepdim=True))
+    assert not prior.project(torch.zeros(2, dim)).any()
+
+
+def test_the_cubes_projection_is_the_nearest_point():
+    prior = Uniform(2, 0.0, 1.0)
+    z = torch.tensor([[0.5, 0.25], [2.0, -1.0]])
+    assert torch.equal(prior.project(z), torch.tensor([[0.5, 0.25], [1.0, 0.0]]))
 
 
 def test_no_noise_at_all():

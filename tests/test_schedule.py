@@ -83,3 +83,9 @@ def test_equal_schedules_read_equal():
 def test_refusals(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def test_exponential_by_stairs():
+    lr = Exponential(1e-4, 0.5, 100, 1e-5, stairs=True)
+    assert [lr(i) for i in (0, 99, 100, 199, 200, 10_000)] == [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 1e-5]
+    assert all(lr(i) >= Exponential(1e-4, 0.5, 100, 1e-5)(i) for i in range(500))

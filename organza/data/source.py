@@ -7,6 +7,7 @@ sees only that.  What a built-in name means stands in `mnist` and `synthetic`, w
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -23,6 +24,7 @@ from . import arrays, mnist, synthetic
 __all__ = ["Data", "Source", "Spec", "names", "open_data"]
 
 SPLITS = ("train", "test")
+_PART = re.compile(r"(?P<whole>.+)\[(?P<start>\d*):(?P<stop>\d*)\]")
 _DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
 
 
@@ -78,6 +80,12 @@ class Data:
             digest.update(values.reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean example, of one example's shape, float32; of images, in [-1, 1]."""
+        parts = [self.gather(index)[0].double().sum(0) for index in torch.arange(len(self)).split(5000)]
+        return (torch.stack(parts).sum(0) / len(self)).float()
+
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """The examples at some indices, as a batch for a network.
 
@@ -124,7 +132,7 @@ def open_data(source: Source, split: str = "train") -> Data:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
             optionally y; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.
             What x may be stands in `organza.data.arrays`.  A built-in name comes before a file of that name:
-            write ``./digits`` for the file.  x shares memory with the array it was made from, where nothing
+            write ``./digits`` for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``.  x shares memory with the array it was made from, where nothing
             had to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
@@ -135,6 +143,9 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise _unknown("split", split, SPLITS)
     if isinstance(source, Data):
         return source
+    part = isinstance(source, str) and not os.path.exists(source) and _PART.fullmatch(source.strip())
+    if part:
+        return _sliced(open_data(part["whole"], split), part["start"], part["stop"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
         x, y = _DIGITS[name](split) if name in _DIGITS else synthetic.draw(name, split)
@@ -155,6 +166,15 @@ def open_data(source: Source, split: str = "train") -> Data:
         return _checked(str(path), *given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _sliced(data: Data, start: str, stop: str) -> Data:
+    """The examples from ``start`` to before ``stop``, which may be empty for the ends."""
+    first, last = int(start or 0), int(stop or len(data))
+    name = f"{data.name}[{start}:{stop}]"
+    if not first < last <= len(data):
+        raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
+    return Data(name, data.x[first:last], None if data.y is None else data.y[first:last])
 
 
 def _checked(name: str, x: Any, y: Any) -> Data:

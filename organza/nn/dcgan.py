@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from organza.nn.layers import Unit, activation, initialise, numel
+from organza.nn.layers import Unit, activation, initialise, numel, pyramid
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
@@ -37,10 +37,7 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, latent: int, shape: Sequence[int], width: int = 64, norm: bool = True) -> None:
         super().__init__()
-        sizes = [tuple(_sides(shape))]
-        while min(sizes[0]) >= 8:
-            sizes.insert(0, tuple((side + 1) // 2 for side in sizes[0]))
-        self.sizes = sizes
+        self.sizes = pyramid(shape)
         levels = len(self.sizes) - 1
         channels = [width * 2**i for i in reversed(range(levels))] + [shape[0]]
         self.start = nn.Linear(latent, channels[0] * numel(self.sizes[0]), bias=not norm)
@@ -85,7 +82,7 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         if kernel not in (3, 4):
             raise ValueError(f"kernel={kernel}: must be 3 or 4")
-        sides, channels = _sides(shape), shape[0]
+        sides, channels = list(pyramid(shape)[-1]), shape[0]
         layers: list[nn.Module] = []
         while min(sides) >= 8:
             first = not layers
@@ -122,10 +119,3 @@ class _Crop(nn.Module):
 
 def _norm(channels: int, norm: bool) -> nn.Module:
     return nn.BatchNorm2d(channels) if norm else nn.Identity()
-
-
-def _sides(shape: Sequence[int]) -> list[int]:
-    """The sides of an image of this shape."""
-    if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < 8:
-        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of 8 or more")
-    return list(shape[1:])

@@ -3,12 +3,13 @@ r"""Small parts that several networks share: activations, output laws and initia
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
 
-__all__ = ["Unit", "activation", "initialise", "numel"]
+__all__ = ["SpectralConv2d", "SpectralLinear", "Unit", "activation", "initialise", "numel", "pyramid"]
 
 
 class Unit(nn.Module):
@@ -29,6 +30,75 @@ class Unit(nn.Module):
 
     def extra_repr(self) -> str:
         return self.kind
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose kernel, as a matrix (out, in h w), is divided by its largest singular value."""
+
+    def __init__(self, channels: int, wider: int, kernel: int, padding: int = 0, gain: float = 1.0) -> None:
+        super().__init__(channels, wider, kernel, padding=padding)
+        self.sigma = _spectral(self, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight / self.sigma(self.weight), self.bias)
+
+    def adapt(self, evidence: Mapping[str, Tensor]) -> None:
+        self.sigma.iterate(self.weight)
+
+
+class SpectralLinear(nn.Linear):
+    """A linear map whose matrix is divided by its largest singular value."""
+
+    def __init__(self, fan_in: int, fan_out: int, gain: float = 1.0) -> None:
+        super().__init__(fan_in, fan_out)
+        self.sigma = _spectral(self, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight / self.sigma(self.weight), self.bias)
+
+    def adapt(self, evidence: Mapping[str, Tensor]) -> None:
+        self.sigma.iterate(self.weight)
+
+
+class _LargestSingularValue(nn.Module):
+    r"""An estimate of the largest singular value of a weight W of (out, ...), read as a matrix.
+
+    One power iteration, :math:`v \leftarrow W^T u / |W^T u|,\; u \leftarrow W v / |W v|`, follows each move, never a
+    pass: so a pass is a pure function, the same on real and on fake, in any micro-batch and process, and for second
+    derivatives.  :math:`\sigma = u^T W v` is differentiated with u and v held fixed, as in the paper.
+
+    References:
+        Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama, Yoshida, 2018)
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        self.register_buffer("u", normalize(torch.randn(len(matrix), device=matrix.device), dim=0))
+        self.register_buffer("v", torch.zeros(matrix.shape[1], device=matrix.device))
+        for _ in range(10):  # the paper starts with one; a poor first estimate lets the first D be far too steep
+            self.iterate(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.u @ (weight.flatten(1) @ self.v)
+
+    @torch.no_grad()
+    def iterate(self, weight: Tensor) -> None:
+        matrix = weight.flatten(1)
+        # New tensors: the graph of a pass may still hold the old ones.
+        self.v = normalize(matrix.T @ self.u, dim=0)
+        self.u = normalize(matrix @ self.v, dim=0)
+
+
+def _spectral(layer: nn.Conv2d | nn.Linear, gain: float) -> _LargestSingularValue:
+    """Initialise by Glorot's law, and begin to follow the largest singular value."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return _LargestSingularValue(layer.weight)
 
 
 def activation(kind: str) -> nn.Module:
@@ -72,6 +142,24 @@ def numel(shape: tuple[int, ...]) -> int:
     if not shape or min(shape) < 1:
         raise ValueError(f"shape={shape}: every side must be 1 or more")
     return math.prod(shape)
+
+
+def pyramid(shape: Sequence[int], least: int = 8) -> list[tuple[int, int]]:
+    """Return the sides of an image's maps, smallest first: halved, odd ones upwards, while both are ``least`` or more.
+
+    64 -> (4, 8, 16, 32, 64) as published, 28 -> (7, 14, 28), 33 x 50 -> (5 x 7, 9 x 13, 17 x 25, 33 x 50).  A map that
+    is doubled is cropped at the far edge where the next side is odd.
+
+    Raises:
+        ValueError: If the shape is not (C, H, W) or a side is below ``least``.
+    """
+    if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < least:
+        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of {least} or more")
+    sizes = [(shape[1], shape[2])]
+    while min(sizes[0]) >= least:
+        height, width = sizes[0]
+        sizes.insert(0, ((height + 1) // 2, (width + 1) // 2))
+    return sizes
 
 
 def _known(name: str, kind: str, known: tuple[str, ...]) -> str:

@@ -8,14 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
-from organza.plan import Plan
-from organza.recipes.mlp import mlp, mlp_literal
+from organza.plan import Part, Plan
+from organza.recipes.began import began
+from organza.recipes.dcgan import dcgan, lsgan
+from organza.recipes.goodfellow2014 import (
+    algorithm1,
+    goodfellow2014,
+    goodfellow2014_cifar10,
+    goodfellow2014_cifar10_conv,
+    goodfellow2014_tfd,
+)
+from organza.recipes.mlp import mlp, mlp_literal, tiny
 from organza.recipes.quick import quick
+from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
+from organza.recipes.sngan import sngan
+from organza.recipes.wgan import wgan, wgan_gp
 
-__all__ = ["MINUTES", "RECIPES", "recipe"]
+__all__ = ["MINUTES", "RECIPES", "recipe", "reduced"]
 
-RECIPES: dict[str, Callable[..., Plan]] = {"quick": quick, "mlp": mlp, "mlp-literal": mlp_literal}
+RECIPES: dict[str, Callable[..., Plan]] = {
+    "quick": quick,
+    "goodfellow2014": goodfellow2014,
+    "algorithm1": algorithm1,
+    "goodfellow2014-tfd": goodfellow2014_tfd,
+    "goodfellow2014-cifar10": goodfellow2014_cifar10,
+    "goodfellow2014-cifar10-conv": goodfellow2014_cifar10_conv,
+    "tiny": tiny,
+    "mlp": mlp,
+    "mlp-literal": mlp_literal,
+    "dcgan": dcgan,
+    "lsgan": lsgan,
+    "wgan": wgan,
+    "wgan-gp": wgan_gp,
+    "sngan": sngan,
+    "began": began,
+    "r3gan-tiny": r3gan_tiny,
+    "r3gan-small": r3gan_small,
+    "r3gan": r3gan,
+}
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.
 MINUTES = {"quick": 2.1}
@@ -32,3 +64,31 @@ def recipe(name: str) -> Callable[..., Plan]:
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(RECIPES)}"
         raise ValueError(f"recipe {name!r} is unknown; {hint}")
     return RECIPES[name]
+
+
+def reduced(plan: Plan, most: int = 16) -> Plan:
+    """Return the same plan with small networks, batches and bursts: every part of the recipe in little, for tests.
+
+    Arguments:
+        plan: A recipe's plan.
+        most: The largest width left in a network; those of R3GAN stay multiples of its groups.
+    """
+
+    def narrow(network: Part) -> Part:
+        sizes = ("width", "widths", "units", "filters", "dense", "channels", "hidden")
+        return {name: _at_most(value, most) if name in sizes else value for name, value in network.items()}
+
+    training = {**plan.training, "batch": min(plan.training["batch"], 8), "log_every": 16}
+    training["generator_batch"] = min(training["generator_batch"], 16)
+    k = training["moves"].get("k")
+    if isinstance(k, dict) and "burst" in k:
+        training["moves"] = {**training["moves"], "k": {**k, "burst": k["k"] + 1}}
+    parts = {"generator": narrow(plan.generator), "discriminator": narrow(plan.discriminator), "training": training}
+    return Plan.read({**plan.json(), **parts})
+
+
+def _at_most(value: Any, most: int) -> Any:
+    """A number, or each number of a list; names are left."""
+    if isinstance(value, list | tuple):
+        return [_at_most(item, most) for item in value]
+    return min(value, most) if isinstance(value, int) else value

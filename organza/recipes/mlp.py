@@ -1,4 +1,4 @@
-"""The multilayer perceptrons that courses on GANs train on MNIST, first written in Keras."""
+"""The multilayer perceptrons that courses and tutorials train on MNIST."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from organza.plan import Plan, part
 from organza.prior import Normal
 from organza.training import Training
 
-__all__ = ["mlp", "mlp_literal"]
+__all__ = ["mlp", "mlp_literal", "tiny"]
 
 
 def mlp(data: Spec, images: int = 6_000_000) -> Plan:
@@ -32,6 +32,38 @@ def mlp_literal(data: Spec, images: int = 6_000_000) -> Plan:
     Kept as a patient: total collapse was seen within 10 minutes on 2 cores.
     """
     return _program(data, images, Adam(1e-3, 0.9, 0.999, 1e-7), "mlp-literal")
+
+
+def tiny(data: Spec, images: int = 6_000_000) -> Plan:
+    """The tiny program of tutorials: one hidden layer each, 100-256-784 against 784-256-1.
+
+    ReLU in both, sigmoid outputs, z ~ N(0, 1)^100 drawn once for both players' steps, Adam 2e-4 for both with the
+    usual betas 0.9 and 0.999, batch 128, no smoothing, no dropout, no averaging.  Weights are Glorot's; programs of
+    this kind differ here.  D is shown x in [-1, 1], where theirs sees [0, 1].
+    """
+    return Plan.of(
+        recipe="tiny",
+        generator=part(
+            MLPGenerator,
+            latent=100,
+            shape=data.shape,
+            widths=(256,),
+            hidden="relu",
+            output="sigmoid" if len(data.shape) == 3 else "linear",
+        ),
+        discriminator=part(MLPDiscriminator, shape=data.shape, widths=(256,), hidden="relu"),
+        prior=Normal(100),
+        objective=NonSaturating(),
+        joint=True,
+        training=Training(
+            images=images,
+            batch=128,
+            moves=Alternating(fresh_noise=False),
+            generator_optimizer=Adam(2e-4, 0.9, 0.999),
+            discriminator_optimizer=Adam(2e-4, 0.9, 0.999),
+            half_life=0,
+        ),
+    )
 
 
 def _program(data: Spec, images: int, generator_optimizer: Adam, name: str) -> Plan:

@@ -1,0 +1,122 @@
+r"""BEGAN's networks: a decoder for G, and an autoencoder for D, which finds real what it can reconstruct.
+
+Sides are halved while the smaller is 16 or more: 64 -> 32 -> 16 -> 8 as published, 28 -> 14.  An odd side is halved
+upwards (25 -> 13), and the doubled 26 is cropped to 25.
+
+References:
+    BEGAN: Boundary Equilibrium Generative Adversarial Networks (Berthelot, Schumm, Metz, 2017)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from organza.nn.layers import initialise, numel
+
+__all__ = ["BEGANDiscriminator", "BEGANGenerator"]
+
+
+class BEGANGenerator(nn.Module):
+    r"""z -> a small map -> two convolutions, doubled, two convolutions ... -> x.
+
+    Each map has ``filters`` channels and goes through two 3x3 convolutions with ELU; it is doubled by repeating pixels.
+    The first map is linear in z, and x is linear in the last, as published: values outside [-1, 1] are G's errors, and
+    D sees them.
+
+    Initialised after Glorot and Bengio (2010); the paper does not say how.
+
+    Arguments:
+        latent: The dimension of z.
+        shape: (channels, height, width) of an image.
+        filters: The channels n of all maps.
+
+    Raises:
+        ValueError: If the shape is not (C, H, W).
+    """
+
+    def __init__(self, latent: int, shape: Sequence[int], filters: int = 64) -> None:
+        super().__init__()
+        self.sizes = _sizes(shape)
+        self.filters = filters
+        self.start = nn.Linear(latent, filters * numel(self.sizes[0]))
+        self.ups = nn.ModuleList(_Double(size) for size in self.sizes[1:])
+        self.levels = nn.ModuleList(_level(filters) for _ in self.sizes)
+        self.end = nn.Conv2d(filters, shape[0], 3, 1, 1)
+        initialise(self, "glorot")
+
+    def forward(self, z: Tensor) -> Tensor:
+        h: Tensor = self.start(z)  # (B, latent) -> (B, n h w)
+        h = self.levels[0](h.view(-1, self.filters, *self.sizes[0]))  # (B, n, h, w)
+        for up, level in zip(self.ups, self.levels[1:], strict=True):
+            h = level(up(h))  # (B, n, 2h, 2w)
+        x: Tensor = self.end(h)  # (B, C, H, W)
+        return x
+
+
+class BEGANDiscriminator(nn.Module):
+    r"""x -> minus the energy of x, the mean absolute error of an autoencoder: the higher, the more real.
+
+    .. math:: D(x) = -L(x), \qquad L(x) = \tfrac{1}{CHW} \| x - \mathrm{Dec}(\mathrm{Enc}(x)) \|_1
+
+    The encoder's i-th level has i * filters channels, two 3x3 convolutions with ELU, and one of stride 2 to the next
+    level; its last map goes linearly to ``hidden`` numbers.  The decoder is built as G.
+
+    Initialised after Glorot and Bengio (2010); the paper does not say how.
+
+    Arguments:
+        shape: (channels, height, width) of an image.
+        hidden: The dimension of the autoencoder's code.
+        filters: The channels n of the first level.
+
+    Raises:
+        ValueError: If the shape is not (C, H, W).
+    """
+
+    def __init__(self, shape: Sequence[int], hidden: int = 64, filters: int = 64) -> None:
+        super().__init__()
+        sizes = _sizes(shape)
+        layers: list[nn.Module] = [nn.Conv2d(shape[0], filters, 3, 1, 1), nn.ELU(inplace=True)]
+        for i in range(1, len(sizes)):
+            layers += [_level(i * filters), nn.Conv2d(i * filters, (i + 1) * filters, 3, 2, 1), nn.ELU(inplace=True)]
+        layers += [_level(len(sizes) * filters), nn.Flatten()]
+        self.encoder = nn.Sequential(*layers, nn.Linear(len(sizes) * filters * numel(sizes[0]), hidden))
+        initialise(self.encoder, "glorot")
+        self.decoder = BEGANGenerator(hidden, shape, filters)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return what is left of x after the code, (B, C, H, W)."""
+        code = self.encoder(x)  # (B, hidden)
+        return self.decoder(code)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(x - self.reconstruct(x)).abs().flatten(1).mean(1)  # (B,)
+
+
+class _Double(nn.Module):
+    """Repeat every pixel in a square of four, and cut to a size at most one row and column smaller."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.size = size
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(x)
+        return x[..., : self.size[0], : self.size[1]]
+
+
+def _level(channels: int) -> nn.Sequential:
+    convolutions = (nn.Conv2d(channels, channels, 3, 1, 1) for _ in range(2))
+    return nn.Sequential(*(part for convolution in convolutions for part in (convolution, nn.ELU(inplace=True))))
+
+
+def _sizes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """The sides of the maps, the smallest first."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width), each 1 or more")
+    sizes = [tuple(shape[1:])]
+    while min(sizes[0]) >= 16:
+        sizes.insert(0, tuple((side + 1) // 2 for side in sizes[0]))
+    return sizes

@@ -1,0 +1,122 @@
+r"""Residual networks of SNGAN: batch norm in G, spectral norm in D, for any height, width and channel count.
+
+G doubles its map from the smallest of :func:`~organza.nn.layers.pyramid`; D halves it while the smaller side is 14 or
+more (32 -> 16 -> 8 as published, 28 -> 14 -> 7) and ends with two blocks of one size.
+
+References:
+    Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama, Yoshida, 2018)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+
+from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, numel, pyramid
+
+__all__ = ["ResNetDiscriminator", "ResNetGenerator"]
+
+_GAIN = 2**0.5  # of the two convolutions of a block, which follow rectifiers; shortcuts have 1
+
+
+class ResNetGenerator(nn.Module):
+    r"""z -> a small map -> residual blocks that double it -> batch norm, ReLU, convolution, tanh.
+
+    Arguments:
+        latent: The dimension of z.
+        shape: (channels, height, width) of an image.
+        width: The channels of every map; 256 as published.
+
+    Raises:
+        ValueError: If the shape is not (C, H, W) or a side is below 8.
+    """
+
+    def __init__(self, latent: int, shape: Sequence[int], width: int = 256) -> None:
+        super().__init__()
+        self.sizes = pyramid(shape)
+        self.width = width
+        self.start = _glorot(nn.Linear(latent, width * numel(self.sizes[0])), 1.0)
+        self.blocks = nn.ModuleList(_Up(width, size) for size in self.sizes[1:])
+        end = _glorot(nn.Conv2d(width, shape[0], 3, padding=1), 1.0)
+        self.end = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), end, Unit("tanh"))
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.start(z).view(-1, self.width, *self.sizes[0])  # (B, latent) -> (B, width, h, w)
+        for block in self.blocks:
+            h = block(h)  # (B, width, 2h, 2w)
+        x: Tensor = self.end(h)  # (B, C, H, W)
+        return x
+
+
+class ResNetDiscriminator(nn.Module):
+    r"""x -> residual blocks under spectral norm -> the sum over the map -> logit.
+
+    Arguments:
+        shape: (channels, height, width) of an image.
+        width: The channels of every map; 128 as published.
+
+    Raises:
+        ValueError: If the shape is not (C, H, W) or a side is below 8.
+    """
+
+    def __init__(self, shape: Sequence[int], width: int = 128) -> None:
+        super().__init__()
+        side = min(pyramid(shape)[-1])
+        blocks = [_Down(shape[0], width, halve=True, first=True)]
+        while (side := side // 2) >= 14:
+            blocks.append(_Down(width, width, halve=True))
+        self.blocks = nn.Sequential(*blocks, _Down(width, width), _Down(width, width))
+        self.end = SpectralLinear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = relu(self.blocks(x)).sum((2, 3))  # (B, C, H, W) -> (B, width)
+        logits: Tensor = self.end(h)  # (B, 1)
+        return logits.squeeze(1)  # (B,)
+
+
+class _Up(nn.Module):
+    """x -> conv(relu(norm(conv(double(relu(norm(x))))))) + conv1x1(double(x)), at the given size."""
+
+    def __init__(self, width: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
+        self.convs = nn.ModuleList(_glorot(nn.Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
+        self.shortcut = _glorot(nn.Conv2d(width, width, 1), 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.convs[0](self._double(relu(self.norms[0](x))))
+        h = self.convs[1](relu(self.norms[1](h)))
+        # A 1 x 1 convolution and a doubling of pixels commute, and the small map is a quarter of the work.
+        result: Tensor = h + self._double(self.shortcut(x))
+        return result
+
+    def _double(self, x: Tensor) -> Tensor:
+        return interpolate(x, scale_factor=2)[..., : self.size[0], : self.size[1]]
+
+
+class _Down(nn.Module):
+    """x -> halve(conv(relu(conv(relu(x))))) + halve(conv1x1(x)); the first block has no first relu."""
+
+    def __init__(self, channels: int, width: int, halve: bool = False, first: bool = False) -> None:
+        super().__init__()
+        self.halve, self.first = halve, first
+        self.convs = nn.ModuleList(SpectralConv2d(c, width, 3, 1, _GAIN) for c in (channels, width))
+        self.shortcut = SpectralConv2d(channels, width, 1) if halve or channels != width else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.convs[1](relu(self.convs[0](x if self.first else relu(x))))
+        # Means of pixels and a 1 x 1 convolution commute, so the shortcut is halved first.
+        if self.halve:
+            return torch.add(avg_pool2d(h, 2), self.shortcut(avg_pool2d(x, 2)))
+        return torch.add(h, self.shortcut(x))
+
+
+def _glorot(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
+    nn.init.xavier_uniform_(layer.weight, gain)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,251 @@
+r"""The folder in which a trained generator is passed on, in the layout that model hubs expect.
+
+    FOLDER/config.json          the parts G and p_z are made of, facts of the run, the weights' SHA-256
+    FOLDER/model.safetensors    G's weights and buffers, to the last bit
+    FOLDER/README.md            the model card: what it is, what it can and cannot do
+
+A config names kinds of ``organza.nn`` and ``organza.prior`` and their arguments, and nothing else: a folder that
+comes from a stranger can hold wrong numbers, but cannot make a reader execute anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any, cast
+
+from torch import Tensor
+from torch import nn as torch_nn
+
+from organza import __version__
+from organza import nn as networks
+from organza import prior as priors
+from organza.prior import Prior
+from organza.run import write_bytes, write_text
+
+__all__ = ["generator", "is_pretrained", "prior", "read", "write"]
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_OURS = ("format", "organza", "sha256")  # what is not the model's own config
+_OWN = "was a program's own: give from_pretrained(folder, generator=..., prior=...)"
+
+
+def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Path:
+    """Write the folder, replacing one of this kind, and return its path.
+
+    Each file is written at once.  The config names the weights' SHA-256, so that a mix left by a kill is noticed, and
+    comes first, so that another attempt knows the folder as its own.
+
+    Arguments:
+        folder: Where to; made if missing.
+        config: The parts ``generator`` and ``prior`` (None if a program's own), ``conditional``, and facts: ``recipe``,
+            ``references``, ``data``, ``objective``, ``terms``, ``images`` (shown to D), ``seed``, ``parameters``.
+        weights: G's state_dict.
+
+    Raises:
+        ValueError: If something else is at ``folder``, or the config is not JSON.
+    """
+    from safetensors.torch import save
+
+    path = Path(folder)
+    if path.exists() and not _is_ours(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} exists and holds something else than a pretrained model; choose another folder")
+    # A copy of each: safetensors refuses strides and shared memory (tied weights).
+    whole = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
+    data = save(whole, {"format": "pt"})  # the metadata that other readers of such files ask for
+    # Of a path only its last part: where a file lay is nobody else's business.
+    facts = {**config, **({"data": PurePath(config["data"]).name} if config.get("data") else {})}
+    described = {"format": FORMAT, "organza": __version__, **facts, "sha256": hashlib.sha256(data).hexdigest()}
+    try:
+        text = json.dumps(described, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the model's config is not JSON ({error})") from None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make {path} ({error.strerror}); choose another folder") from error
+    write_text(path / CONFIG, text)
+    write_bytes(path / WEIGHTS, data)
+    write_text(path / CARD, _card(path.resolve().name, facts))
+    return path
+
+
+def is_pretrained(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder is laid out like this one, sound or not, and is no run."""
+    path = Path(folder)
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file() and not (path / "plan.json").exists()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is a config that `write` wrote."""
+    try:
+        config = json.loads((path / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"format", "organza"} <= config.keys()
+
+
+def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config and the weights.
+
+    Raises:
+        ValueError: If a file is missing or damaged, or of a format that this version does not know.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (path / name).is_file():
+            raise ValueError(f"no pretrained model at {path} (no {name}); organza export RUN --pretrained makes one")
+    try:
+        config = json.loads((path / CONFIG).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / CONFIG} is not JSON ({error}); fetch or export it again") from None
+    if not _is_ours(path):
+        raise ValueError(f"{path / CONFIG} does not describe a generator of organza")
+    if config.get("format") != FORMAT:
+        was, advice = config.get("format"), "install the version of organza that wrote it"
+        raise ValueError(f"{path / CONFIG} has format {was!r}, this version reads {FORMAT}; {advice}")
+    data = (path / WEIGHTS).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if config.get("sha256", digest) != digest:  # who changed the weights on purpose leaves it out
+        raise ValueError(f"{path / WEIGHTS} does not match the SHA-256 in {CONFIG}; fetch or export it again")
+    try:
+        weights = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path / WEIGHTS} is damaged ({error}); fetch or export it again") from None
+    return {name: value for name, value in config.items() if name not in _OURS}, weights
+
+
+def generator(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> torch_nn.Module:
+    """Make the generator that the config names, with weights of chance.
+
+    Raises:
+        ValueError: If it names none, or one that cannot be made here.
+    """
+    return cast(torch_nn.Module, _made(folder, "generator", config, networks, torch_nn.Module))
+
+
+def prior(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Prior:
+    """Make the prior that the config names.
+
+    Raises:
+        ValueError: If it names none, or one that cannot be made here.
+    """
+    return cast(Prior, _made(folder, "prior", config, priors, Prior))
+
+
+def _made(
+    folder: str | os.PathLike[str], noun: str, config: Mapping[str, Any], module: ModuleType, base: type
+) -> object:
+    part = config.get(noun)
+    if part is None:
+        raise ValueError(f"{folder}: the {noun} {_OWN}")
+    found = {name: getattr(module, name) for name in module.__all__}
+    kinds = {k: c for k, c in found.items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)}
+    kind = part.get("kind") if isinstance(part, Mapping) else part
+    if not isinstance(part, Mapping) or not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{folder}: the {noun} {kind!r} is unknown to this version; known are {', '.join(kinds)}")
+    try:
+        return kinds[kind](**{name: value for name, value in part.items() if name != "kind"})
+    except Exception as error:  # whatever wrong arguments lead to in a constructor
+        raise ValueError(f"{folder}: the {noun} {kind} cannot be made: {' '.join(str(error).split())}") from None
+
+
+def _card(name: str, config: Mapping[str, Any]) -> str:
+    """The model card: YAML for machines, then plain words."""
+    part = config.get("generator")
+    shape = tuple(part.get("shape", ())) if isinstance(part, Mapping) else ()
+    images = len(shape) == 3
+    task = "\npipeline_tag: unconditional-image-generation" if images and not config.get("conditional") else ""
+    rows = {
+        "generator": _kinds(part) or "a program’s own module",
+        "parameters": _count(config.get("parameters")),
+        "prior of z": _call(config.get("prior")),
+        "makes": " x ".join(map(str, shape)) + " (channels, height, width)" * images,
+        "conditional": "yes: `sample(n, y=...)` takes a label for each" if config.get("conditional") else "no",
+        "data": config.get("data"),
+        "recipe": config.get("recipe"),
+        "objective": " + ".join(_kinds(each) for each in (config.get("objective"), *config.get("terms", ())) if each),
+        "images shown to D": _count(config.get("images")),
+        "seed": config.get("seed"),
+    }
+    table = "\n".join(f"| {row} | {_cell(value)} |" for row, value in rows.items() if value not in (None, ""))
+    own = "" if part else ", generator=MyGenerator(), prior=oz.Normal(64)"
+    y = ", y=labels" if config.get("conditional") else ""
+    shaped = f"  # (64, {', '.join(map(str, shape))})" + ", values in [-1, 1]" * images if shape else ""
+    command = f"organza sample {shlex.quote(name)} -n 100 --out grid.png"
+    command = f"\nOn the command line: `{command}`.\n" if part and not y else ""
+    references = "".join(f"- {line}\n" for line in config.get("references", ()))
+    return f"""---
+library_name: organza
+license: other # choose one before you publish: no one else can choose it for you
+tags:
+- gan
+- generative-adversarial-network
+- pytorch{task}
+---
+
+# {_cell(name)}
+
+A generator G(z) trained as one player of a generative adversarial network with organza {__version__}.
+
+| | |
+|---|---|
+{table}
+
+## Use
+
+```python
+import organza as oz
+
+model = oz.Model.from_pretrained({json.dumps(name, ensure_ascii=False)}{own})  # the path of this folder
+x = model.sample(64, seed=0{y}){shaped}
+```
+{command}
+The same seed gives the same samples on the same machine and version of PyTorch.
+
+## Intended use and limits
+
+For study, teaching, and as a start for experiments. G knows only the data it was trained on: it makes nothing else, it
+shares that data's gaps and biases, and it may leave out rare kinds of it. Samples may come close to single training
+examples, and then their rights and privacy concern them too: look before you publish
+(`organza sample RUN --nearest` shows each sample beside its nearest example). A sample is no evidence of anything
+real. This card states no score, since none was measured when it was written.
+
+## License
+
+Not chosen yet. Whoever publishes this folder chooses one that the training data allows, and names it at the top.
+{chr(10) + "## References" + chr(10) * 2 + references if references else ""}"""
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _kinds(part: Any) -> str:
+    """A part by the names of its kinds alone: Scaled(NonSaturating)."""
+    if not isinstance(part, Mapping):
+        return ""
+    inner = ", ".join(filter(None, map(_kinds, part.values())))
+    return f"{part.get('kind')}({inner})" if inner else str(part.get("kind"))
+
+
+def _call(part: Any) -> str:
+    """A part with its arguments: Normal(dim=64)."""
+    if not isinstance(part, Mapping):
+        return ""
+    arguments = ", ".join(f"{name}={value}" for name, value in part.items() if name != "kind")
+    return f"{part.get('kind')}({arguments})"

@@ -1,0 +1,135 @@
+"""How a training goes, shown while it goes; and how Ctrl-C and SIGTERM end it, with everything saved."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from organza.model import Model
+    from organza.training import State
+
+__all__ = ["Watch", "playing"]
+
+
+class Watch:
+    """Shows how a training goes, and ends it when asked to: a bar on a terminal, else a plain line now and then."""
+
+    def __init__(self, as_json: bool) -> None:
+        from rich.console import Console
+
+        self.as_json = as_json
+        self.console = Console(stderr=True)
+        self.bar: Any = None
+        self.task: Any = None
+        self.state: State | None = None
+        self.signal: int | None = None
+        self.begin = self.shown = time.monotonic()
+        self.first = 0
+        self.expected: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """Print a line about what is being done."""
+        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
+
+    def stop(self, number: int, frame: object) -> None:
+        """Ask for the end after this round; a second signal ends the program at once."""
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+        self.say("stopping: saving first (again to stop at once)")
+
+    def __call__(self, state: State) -> bool:
+        now = time.monotonic()
+        if self.state is None:
+            self._start(state, now)
+        every = 0.2 if self.bar is not None else 10.0
+        if now - self.shown >= every or state.images >= state.training.images:
+            self.shown = now
+            self._show(state, now)
+        return self.signal is not None
+
+    def _start(self, state: State, now: float) -> None:
+        self.state, self.begin, self.shown, self.first = state, now, now, state.images
+        self.expected = state.game.equilibrium()
+        sizes = [sum(w.numel() for w in net.parameters()) for net in state.game.players.values()]
+        self.say(
+            f"G {sizes[1]:,} parameters, D {sizes[0]:,}; {state.training.images:,} images on {state.device}; "
+            "in brackets: the value at equilibrium"
+        )
+        if self.console.is_terminal and not self.as_json:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[line]}"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=self.console)
+            self.task = self.bar.add_task("", total=state.training.images, completed=state.images, line="")
+            self.bar.start()
+
+    def _show(self, state: State, now: float) -> None:
+        speed = (state.images - self.first) / max(now - self.begin, 1e-9)
+        line = f"{speed:,.0f} images/s  {self._losses(state.latest)}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.images, line=line)
+        elif not self.as_json:
+            left = max(0.0, (state.training.images - state.images) / max(speed, 1e-9))
+            print(f"{state.images:,}/{state.training.images:,} images  {line}  {left:.0f} s left", flush=True)
+
+    def _losses(self, latest: Mapping[str, float]) -> str:
+        shown = {
+            "D": "discriminator/objective",
+            "G": "generator/objective",
+            "D(x)": "discriminator/real_score",
+            "D(G(z))": "discriminator/fake_score",
+        }
+        values = {name: (latest[key], self.expected.get(key)) for name, key in shown.items() if key in latest}
+        return "  ".join(
+            f"{name} {value:.3f}" + ("" if aim is None else f" ({aim:.3f})") for name, (value, aim) in values.items()
+        )
+
+    def end(self) -> None:
+        """Take the bar off the screen."""
+        if self.bar is not None:
+            self.bar.stop()
+
+    def close(self, model: Model) -> int:
+        """Say where everything is and what to do next; return the exit code."""
+        from organza.run import Run as Folder
+
+        folder = model.run
+        assert folder is not None
+        last = max((int(p.stem) for p in (folder / "samples").glob("*.png")), default=None)
+        record = {
+            "run": str(folder),
+            "images": max(Folder(folder).checkpoints(), default=0),
+            "seconds": round(time.monotonic() - self.begin, 1),
+            "grid": None if last is None else str(folder / "samples" / f"{last}.png"),
+            "report": str(folder / "report.html"),
+            "stopped": self.signal is not None,
+        }
+        next_ = f"organza resume {folder}" if self.signal else f"organza sample {folder} -n 100 --seed 1 --out grid.png"
+        lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
+        said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"
+        text = "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"])
+        print(json.dumps(record) if self.as_json else text)
+        return 128 + self.signal if self.signal else 0
+
+
+@contextmanager
+def playing(as_json: bool) -> Iterator[Watch]:
+    """A watch that Ctrl-C and SIGTERM end gently."""
+    watch = Watch(as_json)
+    before = {number: signal.signal(number, watch.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield watch
+    finally:
+        watch.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,271 @@
+"""organza.nn.unet: published sizes, the published order of layers, what a patch sees, and any height and width."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from organza.game import Game
+from organza.nn.unet import PatchDiscriminator, UNetGenerator
+from organza.objective import NonSaturating
+from organza.prior import Normal
+from organza.round import Batch, Draw
+from organza.term import Reconstruction
+
+SHAPES = [(1, 28, 28), (3, 33, 50), (2, 8, 9), (1, 64, 64), (3, 3, 2)]
+NOTHING = torch.empty(4, 0)
+
+
+def numbers(network):
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def unet(shape, channels=2, width=4, **settings):
+    return UNetGenerator((channels, *shape[1:]), shape, width, **settings)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shaken(network, seed=0):
+    """The network with statistics and biases that are nobody's defaults, in evaluation."""
+    chance = torch.Generator().manual_seed(seed)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=chance) + 0.5 if "running_var" in name else value)
+            value.add_(0.1 * torch.randn(value.shape, generator=chance).abs())
+    return network.eval()
+
+
+# G.
+
+
+def test_the_published_generator_has_54_414_million_parameters():
+    """C64-C128-C256-C512x5, then twice the inputs for each skip; batch norm has two numbers a channel."""
+    with torch.device("meta"):
+        generator = UNetGenerator((3, 256, 256), (3, 256, 256))
+    down = [3, 64, 128, 256, 512, 512, 512, 512, 512]
+    up = [(512, 512), *[(1024, 512)] * 3, (1024, 256), (512, 128), (256, 64), (128, 3)]
+    kernels = 16 * (sum(a * b for a, b in pairwise(down)) + sum(a * b for a, b in up))
+    norms = 2 * (sum(down[2:8]) + sum(b for _, b in up[:-1]))
+    assert numbers(generator) == kernels + norms + 3
+    assert round(numbers(generator) / 1e6, 3) == 54.414
+    biases = [m.bias is not None for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert biases == [False] * 15 + [True]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_and_backward_at_any_size(shape):
+    torch.manual_seed(0)
+    generator = unet(shape)
+    x = generator(NOTHING, random(4, 2, *shape[1:]))
+    assert x.shape == (4, *shape) and x.abs().max() <= 1
+    (x * random(*x.shape, seed=1)).sum().backward()
+    for name, weight in generator.named_parameters():
+        assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_save_and_load_and_no_chance_in_evaluation(shape):
+    one, other = shaken(unet(shape)), unet(shape).eval()
+    other.load_state_dict(one.state_dict())
+    y, before = random(4, 2, *shape[1:]), torch.get_rng_state()
+    assert torch.equal(one(NOTHING, y), other(random(4, 7), y))  # nor is z read
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def published(generator, y):
+    """Equation by equation: LeakyReLU before each convolution, skips as they are before it, ReLU on the way up."""
+    norms = [[m for m in block if isinstance(m, nn.BatchNorm2d)] for block in (*generator.downs, *generator.ups)]
+
+    def norm(x, i):
+        for n in norms[i]:
+            x = (x - n.running_mean[:, None, None]) / (n.running_var[:, None, None] + n.eps).sqrt()
+            x = x * n.weight[:, None, None] + n.bias[:, None, None]
+        return x
+
+    skips = [norm(F.conv2d(y, generator.downs[0][0].weight, stride=2, padding=1), 0)]
+    for i, block in enumerate(generator.downs[1:], 1):
+        x = torch.where(skips[-1] > 0, skips[-1], 0.2 * skips[-1])
+        skips.append(norm(F.conv2d(x, block[0].weight, stride=2, padding=1), i))
+    x = skips.pop()
+    for i, block in enumerate(generator.ups, len(generator.downs)):
+        x = norm(F.conv_transpose2d(x.clamp(min=0), block[1].weight, block[1].bias, stride=2, padding=1), i)
+        x = torch.cat([skips.pop(), x], 1) if skips else x
+    return x.tanh()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 6])
+def test_the_order_of_layers_is_the_published_one(depth):
+    generator = shaken(unet((3, 64, 64), depth=depth)).double()
+    y = random(2, 2, 64, 64).double()
+    torch.testing.assert_close(generator(NOTHING, y), published(generator, y))
+    normed = [any(isinstance(m, nn.BatchNorm2d) for m in block) for block in (*generator.downs, *generator.ups)]
+    ends = {0, depth - 1, 2 * depth - 1}  # the first and the innermost on the way down, the last on the way up
+    assert normed == [i not in ends for i in range(2 * depth)]
+
+
+@pytest.mark.parametrize("size", [(33, 50), (63, 64), (40, 97)])
+def test_other_sizes_are_padded_with_their_edges_and_cropped(size):
+    odd = shaken(unet((3, *size), depth=5))
+    sides = [-(-side // 32) * 32 for side in size]
+    even = unet((3, *sides), depth=5).eval()
+    even.load_state_dict(odd.state_dict())
+    y, before = random(2, 2, *size), [(full - side) // 2 for full, side in zip(sides, size, strict=True)]
+    at = [(torch.arange(n) - b).clamp(0, s - 1) for n, b, s in zip(sides, before, size, strict=True)]
+    (top, left), (height, width) = before, size
+    whole = even(NOTHING, y[..., at[0][:, None], at[1]])
+    assert torch.equal(odd(NOTHING, y), whole[..., top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize(
+    ("size", "depth"), [(2, 1), (3, 1), (4, 2), (28, 4), (31, 4), (32, 5), (33, 5), (256, 8), (1024, 8)]
+)
+def test_the_smaller_side_of_a_power_of_two_goes_to_one(size, depth):
+    with torch.device("meta"):
+        generator = UNetGenerator((1, size, 2 * size), (1, size, 2 * size), 1)
+        deepest = UNetGenerator((1, size, size), (1, size, size), 1, depth=min(8, (size - 1).bit_length()))
+    assert generator.depth == depth == len(generator.downs) == len(generator.ups)
+    assert 2 ** (deepest.depth - 1) < size  # less than half of what it sees is repeated edge
+
+
+@pytest.mark.parametrize("depth", range(1, 9))
+def test_dropout_is_in_at_most_three_inner_blocks_of_8_width(depth):
+    with torch.device("meta"):
+        generator = UNetGenerator((3, 256, 256), (3, 256, 256), 2, depth=depth)
+    dropped = [any(isinstance(m, nn.Dropout) for m in block) for block in generator.ups]
+    n = min(3, max(0, depth - 4))
+    assert dropped == [True] * n + [False] * (depth - n)
+
+
+def test_dropout_is_the_only_chance():
+    shape, y = (1, 32, 32), random(4, 2, 32, 32)
+    for settings, same in (({}, False), ({"dropout": 0.0}, True), ({"depth": 4}, True)):
+        generator = unet(shape, **settings)
+        assert torch.equal(generator(NOTHING, y), generator(NOTHING, y)) == same
+
+
+def test_one_example_of_256_trains():
+    """The innermost map is 1x1, where batch norm of a single example would have nothing to measure."""
+    generator = unet((3, 256, 256), 3, 2)
+    innermost = []
+    generator.downs[-1].register_forward_hook(lambda module, given, x: innermost.append(x.shape))
+    generator(NOTHING[:1], random(1, 3, 256, 256)).square().sum().backward()
+    assert innermost == [(1, 16, 1, 1)]
+    assert all(weight.grad.isfinite().all() for weight in generator.parameters())
+
+
+def test_initialisation_is_normal():
+    torch.manual_seed(0)
+    generator = unet((3, 32, 32), width=16)
+    for network in (generator, PatchDiscriminator((3, 32, 32), width=16)):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() > 10_000:
+                weight = module.weight.detach()
+                assert weight.std() == pytest.approx(0.02, rel=0.05) and weight.mean().abs() < 1e-3
+            if isinstance(module, nn.BatchNorm2d) and module.num_features > 60:
+                scale = module.weight.detach()
+                assert scale.std() == pytest.approx(0.02, rel=0.4) and (scale.mean() - 1).abs() < 0.02
+
+
+# D.
+
+
+def test_the_published_discriminator_has_2_769_million_parameters():
+    with torch.device("meta"):
+        discriminator = PatchDiscriminator((3, 256, 256), (3, 256, 256))
+    widths = [6, 64, 128, 256, 512, 1]
+    kernels = 16 * sum(a * b for a, b in pairwise(widths))
+    assert numbers(discriminator) == kernels + 64 + 1 + 2 * (128 + 256 + 512)
+    assert round(numbers(discriminator) / 1e6, 3) == 2.769
+    convolutions = [m for m in discriminator.layers if isinstance(m, nn.Conv2d)]
+    assert [m.bias is not None for m in convolutions] == [True, False, False, False, True]
+    assert [m.stride[0] for m in convolutions] == [2, 2, 2, 1, 1]
+
+
+def test_the_pixel_discriminator_is_three_maps_of_each_pixel():
+    discriminator = PatchDiscriminator((3, 5, 4), (3, 5, 4), layers=0)
+    assert numbers(discriminator) == 6 * 64 + 64 + 64 * 128 + 2 * 128 + 128 + 1
+    assert discriminator(random(2, 3, 5, 4), random(2, 3, 5, 4)).shape == (2, 5, 4)
+
+
+@pytest.mark.parametrize(("layers", "patch"), [(0, 1), (1, 16), (2, 34), (3, 70), (5, 286)])
+def test_a_logit_sees_exactly_its_patch(layers, patch):
+    side, step = patch + 4 * 2**layers, 2**layers
+    discriminator = PatchDiscriminator((1, side, side), width=2, layers=layers, norm=False).double()
+    x = random(1, 1, side, side).double().requires_grad_()
+    logits = discriminator(x)
+    middle = logits.shape[1] // 2
+    windows = []
+    for row, column in ((middle, middle), (middle, middle + 1)):
+        (slope,) = torch.autograd.grad(logits[0, row, column], x, retain_graph=True)
+        seen = slope[0, 0] != 0
+        rows, columns = seen.any(1).nonzero().flatten(), seen.any(0).nonzero().flatten()
+        assert len(rows) == len(columns) == patch and int(seen.sum()) == patch**2
+        assert min(rows[0], columns[0]) > 0 and max(rows[-1], columns[-1]) < side - 1
+        windows.append((int(rows[0]), int(columns[0])))
+    assert windows[1] == (windows[0][0], windows[0][1] + step)
+
+
+@pytest.mark.parametrize(("shape", "layers"), [((1, 28, 28), 3), ((3, 33, 50), 3), ((3, 24, 49), 3), ((2, 6, 9), 1)])
+@pytest.mark.parametrize("norm", [True, False])
+def test_there_is_a_logit_for_each_patch(shape, layers, norm):
+    discriminator = PatchDiscriminator(shape, (2, *shape[1:]), 4, layers, norm)
+    x, y = (random(3, c, *shape[1:]).requires_grad_() for c in (shape[0], 2))
+    logits = discriminator(x, y)
+    assert logits.shape == (3, *(side // 2**layers - 2 for side in shape[1:]))
+    (logits * random(*logits.shape, seed=1)).sum().backward()
+    for name, weight in [("x", x), ("y", y), *discriminator.named_parameters()]:
+        assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+
+
+def test_without_condition_y_is_ignored():
+    discriminator = PatchDiscriminator((1, 28, 28), width=2).eval()
+    x = random(2, 1, 28, 28)
+    assert torch.equal(discriminator(x), discriminator(x, random(2, 5)))
+    discriminator = PatchDiscriminator((1, 28, 28), (3, 28, 28), 2)
+    with pytest.raises(ValueError, match=r"needs a condition of shape \(3, 28, 28\)"):
+        discriminator(x)
+
+
+# Together, and what is refused.
+
+
+def test_they_play_pix2pix():
+    shape = (1, 32, 32)
+    objective, terms = NonSaturating(), [Reconstruction(100.0)]
+    D = PatchDiscriminator(shape, (2, 32, 32), 4)
+    game = Game(unet(shape), D, Normal(0), objective, terms, conditional=True)
+    draw = Draw(torch.Generator().manual_seed(0), 3)
+    batch = Batch(random(3, *shape).clamp(-1, 1), random(3, 2, 32, 32), draw, 0, 0)
+    for turn, network in game.players.items():
+        game.zero_grad()
+        round = game.look(batch, *game.generate(batch), turn)
+        assert round.fake_verdict.logits.shape == (3, 2, 2)
+        game.loss(round, turn).backward()
+        assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: UNetGenerator((10,), (1, 28, 28)), "condition=(10,): must be (channels, height, width)"),
+        (lambda: UNetGenerator((3, 28, 28), (28, 28)), "shape=(28, 28): must be (channels, height, width)"),
+        (lambda: UNetGenerator((3, 28, 30), (1, 28, 28)), "must have the sides of shape=(1, 28, 28)"),
+        (lambda: unet((1, 1, 28)), "both sides must be 2 or more"),
+        (lambda: unet((1, 28, 64), depth=6), "depth=6: must be from 1 to 5 for 28 x 64, or 0 to choose"),
+        (lambda: unet((1, 28, 28), depth=-1), "depth=-1"),
+        (lambda: unet((1, 28, 28), dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
+        (lambda: PatchDiscriminator((1, 23, 64)), "with layers=3 both sides must be 24 or more"),
+        (lambda: PatchDiscriminator((1, 64, 64), layers=-1), "layers=-1: must be 0 or more"),
+        (lambda: PatchDiscriminator((1, 64)), "must be (channels, height, width)"),
+        (lambda: PatchDiscriminator((1, 64, 64), (1, 64, 32)), "condition=(1, 64, 32): must have the sides"),
+    ],
+)
+def test_mistakes_are_named(make, said):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert said in str(caught.value)
