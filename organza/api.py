@@ -8,13 +8,16 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from organza import __version__, pretrained, report
+from organza import __version__, auto, pretrained, report
+from organza.auto import Choice
 from organza.data import Data, open_data
 from organza.device import pick_device, undisturbed
 from organza.game import Game
@@ -25,7 +28,7 @@ from organza.recipes import recipe as named_recipe
 from organza.run import Run
 from organza.training import Diverged, State, fit
 
-__all__ = ["fastest", "free_folder", "load", "measure", "prepare", "resume", "train"]
+__all__ = ["Decision", "decide", "fastest", "free_folder", "load", "measure", "prepare", "resume", "train"]
 
 Watch = Callable[[State], bool | None]
 
@@ -61,8 +64,10 @@ def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) 
     """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
     state = State(plan.game(), plan.play(), data, pick_device(device))
     with undisturbed(state.device, state.training.threads):
+        begin = time.monotonic()
         for _ in range(3):
-            state.training.moves(state, state.stream)  # warm-up
+            if time.monotonic() - begin < seconds:
+                state.training.moves(state, state.stream)  # warm-up; a round of WGAN's first is long
         begin, images = time.monotonic(), state.images
         while (spent := time.monotonic() - begin) < seconds:
             state.training.moves(state, state.stream)
@@ -93,9 +98,89 @@ def free_folder(data: Data, recipe: str) -> Path:
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What will be trained: the final plan, and each choice with its reason.
+
+    Arguments:
+        plan: The plan, with its length in images.
+        choices: What was chosen, and what it will take: parameters, memory, time.
+    """
+
+    plan: Plan
+    choices: tuple[Choice, ...]
+
+
+def decide(
+    data: Data,
+    recipe: str | None = None,
+    *,
+    images: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    timed: bool = True,
+) -> Decision:
+    """Decide what :func:`train` with the same arguments would train; the speed here is measured where it is needed.
+
+    Arguments:
+        data: The data set.
+        recipe: The recipe's name; chosen from the data and the device if None.
+        images: The length of the run in images shown to D; the recipe's own if neither is given.
+        minutes: Its length in minutes instead.
+        seed: Of everything.
+        device: "auto", "cpu", "cuda" or "mps".
+        changes: New values of the plan by dotted key.
+        timed: Whether to measure how long it will take even if ``images`` is known.
+
+    Raises:
+        ValueError: One line for each mistake.
+    """
+    changes = {"training.seed": seed, **(changes or {})}
+    if isinstance(changes.get("training.images"), int):
+        images = changes["training.images"]  # so that schedules which span the run agree with it
+    _one_length(images, minutes)
+    where = pick_device(device)
+    reasons: tuple[Choice, ...] = ()
+    if recipe is None:
+        chosen = auto.choose(data.spec, where)
+        recipe, reasons, changes = chosen.recipe, chosen.reasons, {**chosen.changes, **changes}
+        if images is None and minutes is None:
+            images, minutes = chosen.images, chosen.minutes
+    if images is None and minutes is None:
+        minutes = MINUTES.get(recipe)
+    plan = prepare(data, recipe, images, changes)
+    speed: float | None = None
+    if minutes is not None:
+        threads, length, speed = _length(plan, data, device, minutes)
+        plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
+    elif timed:
+        speed = measure(plan, data, device)
+    return Decision(plan, (*reasons, *_costs(plan, data, where, speed)))
+
+
+def _costs(plan: Plan, data: Data, device: torch.device, speed: float | None) -> list[Choice]:
+    """What the plan takes: parameters, memory and time."""
+    with torch.device("meta"):
+        players = plan.game().players
+    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in players.items()}
+    held = auto.memory(plan, data.spec) / 2**20
+    costs = [
+        Choice("parameters", f"G {sizes['generator']:,}, D {sizes['discriminator']:,}", plan.generator["kind"]),
+        Choice("memory", f"{held:,.0f} MiB", "weights, gradients, moments, average and one turn's graph, at least"),
+    ]
+    if speed is not None:
+        seconds, shown = plan.training["images"] / speed, f"{plan.training['images']:,} images"
+        threads = f", {plan.training['threads']} threads" if plan.training["threads"] else ""
+        took = timedelta(seconds=round(seconds))
+        costs.append(Choice("time", f"{took} for {shown}", f"{speed:,.0f} images/s measured on {device}{threads}"))
+    return costs
+
+
 def train(
     data: Any = "digits",
-    recipe: str = "quick",
+    recipe: str | None = None,
     *,
     run: str | Path | None = None,
     images: int | None = None,
@@ -104,12 +189,13 @@ def train(
     device: str = "auto",
     changes: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
+    tell: Callable[[Decision], None] | None = None,
 ) -> Model:
-    """Train a recipe on data, keep the run in a folder, and return the model.
+    """Train a GAN on data, keep the run in a folder, and return the model.
 
     Arguments:
         data: Whatever :func:`~organza.data.open_data` takes.
-        recipe: The recipe's name.
+        recipe: The recipe's name; chosen from the data and the device if None.
         run: The run folder; ``runs/DATA-RECIPE-NUMBER`` if None.  It must not exist yet.
         images: The length of the run in images shown to D; the recipe's own if neither is given.
         minutes: Its length in minutes instead: the speed is measured first, which then fixes ``images``.
@@ -117,25 +203,28 @@ def train(
         device: "auto", "cpu", "cuda" or "mps".
         changes: New values of the plan by dotted key.
         watch: Called after every round; ends the training by returning True.
+        tell: Called with the decision before anything is written.
 
     Raises:
         ValueError: One line for each mistake; nothing is written then.
     """
     data = open_data(data)
-    changes = {"training.seed": seed, **(changes or {})}
-    if isinstance(changes.get("training.images"), int):
-        images = changes["training.images"]  # so that schedules which span the run agree with it
-    _one_length(images, minutes)
-    if images is None and minutes is None:
-        minutes = MINUTES.get(recipe)
-    pick_device(device)
-    plan = prepare(data, recipe, images, changes)
-    run = run or free_folder(data, recipe)
-    Run.check_free(run)
-    if minutes is not None:
-        threads, length = _length(plan, data, device, minutes)
-        plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
-    folder = Run.create(run, {"organza": __version__, **plan.json()})
+    if run is not None:
+        Run.check_free(run)
+    decision = decide(
+        data,
+        recipe,
+        images=images,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        changes=changes,
+        timed=recipe is None,
+    )
+    plan = decision.plan
+    if tell is not None:
+        tell(decision)
+    folder = Run.create(run or free_folder(data, plan.recipe), {"organza": __version__, **plan.json()})
     return _play(plan, data, folder, device, watch)
 
 
@@ -145,14 +234,14 @@ def _one_length(images: int | None, minutes: float | None) -> None:
         raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
 
 
-def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int]:
-    """The best number of threads, and the images that fit into so many minutes here (measuring included)."""
+def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int, float]:
+    """The best number of threads, the images that fit into so many minutes here (measuring included), and the speed."""
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes={minutes}: must be above 0 and finite")
     begin, batch = time.monotonic(), int(plan.training["batch"])
     threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
     left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))
-    return threads, max(1, int(speed * left / batch)) * batch
+    return threads, max(1, int(speed * left / batch)) * batch, speed
 
 
 def resume(

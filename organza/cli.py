@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from organza.progress import playing
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from organza.api import Decision
     from organza.model import Model
 
 __all__ = ["app", "main"]
@@ -47,32 +49,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 @app.command()
 def train(
     data: Annotated[str, typer.Argument(help="digits, mnist, ring, grid25, ... or an .npy or .npz file.")] = "digits",
-    recipe: Annotated[str, typer.Option(help="See: organza recipes.")] = "quick",
+    recipe: Annotated[str | None, typer.Option(help="See: organza recipes. [default: chosen for the data]")] = None,
     run: Annotated[str | None, typer.Option(help="The run folder to make. [default: runs/DATA-RECIPE-NUMBER]")] = None,
     images: Images = None,
     minutes: Minutes = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything: weights, order, noise, dropout.")] = 0,
     device: Device = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the plan.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be trained and how long it takes, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a GAN; with no argument, on the built-in digits, in under three minutes on two cores."""
-    changes = _changes(set_ or [])
+    settings: dict[str, Any] = {"images": images, "minutes": minutes, "seed": seed, "device": device}
+    settings["changes"] = _changes(set_ or [])
+    if dry_run:
+        from organza import api
+        from organza.data import open_data
+
+        decision = api.decide(open_data(data), recipe, **settings)
+        record = {"plan": decision.plan.json(), "choices": [asdict(choice) for choice in decision.choices]}
+        _print(record, _said(decision), as_json)
+        return
     with playing(as_json) as watch:
         from organza import api
 
         watch.say(f"reading {data}")
-        model = api.train(
-            data,
-            recipe,
-            run=run,
-            images=images,
-            minutes=minutes,
-            seed=seed,
-            device=device,
-            changes=changes,
-            watch=watch,
-        )
+        model = api.train(data, recipe, run=run, **settings, watch=watch, tell=lambda d: watch.say(_said(d)))
     raise typer.Exit(watch.close(model))
 
 
@@ -239,11 +241,11 @@ def _write_samples(x: Tensor, target: str) -> str:
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print the complete plan of this one.")] = None,
-    data: Annotated[str, typer.Option(help="The data the plan is made for.")] = "digits",
+    data: Annotated[str | None, typer.Option(help="What to make the plan for. [default: the paper's images]")] = None,
     as_json: Json = False,
 ) -> None:
     """List the recipes, or print one's reference and complete plan."""
-    from organza.recipes import RECIPES
+    from organza.recipes import RECIPES, SHAPES
     from organza.recipes import recipe as named
 
     if name is None:
@@ -254,11 +256,20 @@ def recipes(
     make = named(name)
     from inspect import getdoc
 
-    from organza import api
-    from organza.data import open_data
+    from organza.data import Spec, open_data
 
-    plan = api.prepare(open_data(data), name).json()
-    _print(plan, f"{getdoc(make)}\n\n{json.dumps(plan, indent=2)}", as_json)
+    spec = Spec(SHAPES.get(name, (1, 28, 28)), 60_000) if data is None else open_data(data).spec
+    plan = make(spec).json()
+    plan["data"] = data or "of " + " x ".join(map(str, spec.shape))
+    short = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(plan, indent=2))
+    _print(plan, f"{getdoc(make)}\n\n{short}", as_json)
+
+
+def _said(decision: Decision) -> str:
+    """Each choice in a line: what, its value, why."""
+    rows = [(choice.name, choice.value, choice.reason) for choice in decision.choices]
+    name, value = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return "\n".join(f"{row[0]:{name}}  {row[1]:{value}}  {row[2]}" for row in rows)
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:

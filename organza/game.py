@@ -246,7 +246,7 @@ class Game(nn.Module):
         """Let every part that starts from the data do so, by the data's mean example in [-1, 1]."""
         for module in self.modules():
             if module is not self and hasattr(module, "prime"):
-                module.prime(mean())
+                module.prime(mean())  # type: ignore[operator]
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Let every part that adapts do so, by the global means of the move just made.

@@ -41,7 +41,7 @@ L0 = {
 }
 L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained"}
 L2 = {"training", "diagnose", "export", "report", "baselines"}
-L3 = {"plan", "recipes", "lab", "api"}
+L3 = {"plan", "recipes", "lab", "auto", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
 LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
@@ -63,7 +63,8 @@ LAYERS = {
     "plan": (3, BELOW_3),
     "recipes": (3, BELOW_3 | {"plan"}),
     "lab": (3, BELOW_3 | {"plan", "recipes"}),
-    "api": (3, BELOW_3 | {"plan", "recipes"}),
+    "auto": (3, BELOW_3 | {"plan", "recipes"}),
+    "api": (3, BELOW_3 | {"plan", "recipes", "auto"}),
     "server": (4, BELOW_4),
     "progress": (4, BELOW_4),
     "cli": (4, BELOW_4 | {"server", "progress"}),

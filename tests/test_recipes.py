@@ -1,6 +1,7 @@
 """Every recipe: complete, honest in its first line, and in little it trains, resumes to the same bits and samples."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_the_networks_of_2014_have_their_published_sizes() -> None:
     assert sizes(RECIPES["goodfellow2014"](DIGITS)) == sizes(RECIPES["algorithm1"](DIGITS)) == (2_503_984, 1_231_441)
 
     def dense(*layers: int) -> int:
-        return sum(a * b + b for a, b in zip(layers[:-1], layers[1:], strict=True))
+        return sum(a * b + b for a, b in pairwise(layers))
 
     def maxout(inside: int, units: int) -> int:
         return dense(inside, 5 * units) + dense(units, 5 * units) + dense(units, 1)

@@ -132,8 +132,8 @@ def open_data(source: Source, split: str = "train") -> Data:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
             optionally y; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.
             What x may be stands in `organza.data.arrays`.  A built-in name comes before a file of that name:
-            write ``./digits`` for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``.  x shares memory with the array it was made from, where nothing
-            had to be converted.
+            write ``./digits`` for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``.  x
+            shares memory with the array it was made from, where nothing had to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
     Raises:

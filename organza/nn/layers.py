@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import conv2d, linear, normalize
 
 __all__ = ["SpectralConv2d", "SpectralLinear", "Unit", "activation", "initialise", "numel", "pyramid"]
 
@@ -37,10 +37,12 @@ class SpectralConv2d(nn.Conv2d):
 
     def __init__(self, channels: int, wider: int, kernel: int, padding: int = 0, gain: float = 1.0) -> None:
         super().__init__(channels, wider, kernel, padding=padding)
+        self.side = padding
         self.sigma = _spectral(self, gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight / self.sigma(self.weight), self.bias)
+        kernel = self.weight / self.sigma(self.weight)
+        return conv2d(x, kernel, self.bias, padding=self.side)
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         self.sigma.iterate(self.weight)

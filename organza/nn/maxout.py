@@ -217,7 +217,8 @@ class _Largest(nn.Module):
         self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.pieces, -1)).amax(1)
+        largest: Tensor = x.unflatten(1, (self.pieces, -1)).amax(1)
+        return largest
 
     def extra_repr(self) -> str:
         return f"pieces={self.pieces}"
@@ -225,7 +226,7 @@ class _Largest(nn.Module):
 
 def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: float) -> nn.Sequential:
     """Linear layers with rectifiers or sigmoids between them."""
-    known = {"relu": lambda: nn.ReLU(inplace=True), "sigmoid": nn.Sigmoid}
+    known = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
     if len(hidden) != len(sizes) - 1 or min(sizes) < 1 or not set(hidden) <= set(known):
         raise ValueError(
             f"hidden={list(hidden)} for layers of {tuple(sizes[1:])} units: give each layer one of relu, sigmoid, "

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class R3GANGenerator(nn.Module):
         self.embed = _linear(classes, embedding) if classes else None
         self.basis = nn.Parameter(torch.randn(widths[0], *self.sizes[0]))
         self.start = _linear(latent + (embedding if classes else 0), widths[0])
-        self.narrow = nn.ModuleList(_change(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.narrow = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
         self.stages = nn.ModuleList(_stage(width, blocks, group, blocks * len(widths)) for width in widths)
         self.end = _conv(widths[-1], shape[0], 1)
 
@@ -102,7 +103,7 @@ class R3GANDiscriminator(nn.Module):
         self.classes = classes
         self.start = _conv(shape[0], widths[0], 1)
         self.stages = nn.ModuleList(_stage(width, blocks, group, blocks * len(widths)) for width in widths)
-        self.widen = nn.ModuleList(_change(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.widen = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
         self.basis = _conv(widths[-1], widths[-1], sizes[0], groups=widths[-1])
         self.end = _linear(widths[-1], widths[-1] if classes else 1)
         self.embed = _linear(classes, widths[-1], gain=widths[-1] ** -0.5) if classes else None
@@ -111,10 +112,10 @@ class R3GANDiscriminator(nn.Module):
         h = self.stages[0](self.start(x))  # (B, C, H, W)
         for widen, stage in zip(self.widen, self.stages[1:], strict=True):
             h = stage(widen(_halve(h)))  # (B, C, H / 2, W / 2)
-        h = self.end(self.basis(h).flatten(1))  # (B, C0, h, w) -> (B, 1), or (B, C0) with classes
+        logits: Tensor = self.end(self.basis(h).flatten(1))  # (B, C0, h, w) -> (B, 1), or (B, C0) with classes
         if self.embed is not None:
-            return (h * self.embed(_one_hot(y, self.classes, h))).sum(1)  # (B,)
-        return h.squeeze(1)  # (B,)
+            logits = logits * self.embed(_one_hot(y, self.classes, h))  # (B, C0)
+        return logits.sum(1)  # (B,)
 
 
 class _Block(nn.Module):

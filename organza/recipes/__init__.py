@@ -26,7 +26,7 @@ from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
 from organza.recipes.wgan import wgan, wgan_gp
 
-__all__ = ["MINUTES", "RECIPES", "recipe", "reduced"]
+__all__ = ["MINUTES", "RECIPES", "SHAPES", "recipe", "reduced"]
 
 RECIPES: dict[str, Callable[..., Plan]] = {
     "quick": quick,
@@ -51,6 +51,17 @@ RECIPES: dict[str, Callable[..., Plan]] = {
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.
 MINUTES = {"quick": 2.1}
+
+
+# The images that a recipe's paper or code is about, where they are not MNIST's: what `organza recipes NAME` shows.
+SHAPES = {
+    "goodfellow2014-tfd": (1, 48, 48),
+    "goodfellow2014-cifar10": (3, 32, 32),
+    "goodfellow2014-cifar10-conv": (3, 32, 32),
+    **dict.fromkeys(("dcgan", "lsgan", "wgan", "wgan-gp", "began"), (3, 64, 64)),
+    "sngan": (3, 32, 32),
+    "r3gan": (3, 256, 256),
+}
 
 
 def recipe(name: str) -> Callable[..., Plan]:

@@ -38,9 +38,10 @@ def r3gan(data: Spec, images: int = 200_000_000) -> Plan:
 
 
 def r3gan_small(data: Spec, images: int = 20_000_000) -> Plan:
-    """R3GAN with a third of its channels and batch 64, for one GPU: 2.6 million parameters a network.
+    """R3GAN with a third of its channels and batch 64, for one GPU: 2.3 million parameters a network.
 
-    Maps of 256 channels up to 16 x 16, then 128, 64, 32, 16; all else as in ``r3gan``.
+    Maps of 256 channels up to 16 x 16, then 128, 64, 32, 16; all else as in ``r3gan``.  The parameters are those at
+    32 x 32 and above.
 
     References:
         The GAN is dead; long live the GAN! A Modern Baseline GAN (Huang, Gokaslan, Kuleshov, Tompkin, 2024)
