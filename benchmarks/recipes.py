@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from digits import judge, probabilities, verdict
 
@@ -64,8 +66,11 @@ def measured(name: str, runs: Path, out: Path) -> dict[str, object]:
     model = oz.load(run.path)
     picture.save(picture.grid(model.sample(40, seed=1), columns=10), out / f"{name}.png")
     times = [(record["images"], record["time"]) for record in run.records() if "time" in record]
-    (first, begin), (last, end) = times[0], times[-1]
-    return {"recipe": name, "images": last, "speed": (last - first) / (end - begin), "seconds": end - begin}
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(times)]
+    usual = median(seconds / images for images, seconds in steps)
+    kept = [(images, seconds) for images, seconds in steps if seconds < 10 * usual * images]  # no pause of a resume
+    speed = sum(images for images, _ in kept) / sum(seconds for _, seconds in kept)
+    return {"recipe": name, "images": times[-1][0], "speed": speed, "minutes": times[-1][0] / speed / 60}
 
 
 def table(runs: Path, out: Path) -> str:
@@ -81,7 +86,7 @@ def table(runs: Path, out: Path) -> str:
         said = verdict(probabilities(network, oz.load(runs / name).sample(1000, seed=1)))
         changed = " ".join(f"`{key}={value}`" for key, value in CHANGES.get(name, {}).items())
         lines.append(
-            f"| `{name}` | {changed} | {MINUTES[name]:g} | {row['images']:,} | {row['speed']:,.0f} | "
+            f"| `{name}` | {changed} | {row['minutes']:.1f} | {row['images']:,} | {row['speed']:,.0f} | "
             f"{said['least']:.1%} | {said['most']:.1%} | {said['median_confidence']:.3f} |"
         )
     real = about["real"]

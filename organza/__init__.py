@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from organza.api import load, resume, train
+    from organza.augment import DiffAugment
     from organza.data import open_data
     from organza.game import Game
     from organza.model import Model
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "api": ("load", "resume", "train"),
+    "augment": ("DiffAugment",),
     "data": ("open_data",),
     "game": ("Game",),
     "model": ("Model",),

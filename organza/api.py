@@ -151,6 +151,12 @@ def decide(
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     plan = prepare(data, recipe, images, changes)
+    if reasons and where.type == "cuda" and "training.accumulate" not in changes:
+        free = torch.cuda.mem_get_info(where)[0]
+        parts = auto.micro_batches(plan, data.spec, free)
+        plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
+        fits = f"to fit into {free / 2**30:.0f} GiB of free memory"
+        reasons = (*reasons, Choice("accumulate", f"{parts} micro-batches", fits)) if parts > 1 else reasons
     speed: float | None = None
     if minutes is not None:
         threads, length, speed = _length(plan, data, device, minutes)

@@ -17,7 +17,7 @@ from organza.plan import Plan
 from organza.recipes.r3gan import gamma
 from organza.round import Batch, Draw
 
-__all__ = ["Choice", "Choices", "choose", "memory"]
+__all__ = ["Choice", "Choices", "choose", "memory", "micro_batches"]
 
 _FEW = 5_000  # images, below which D soon knows them by heart
 _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
@@ -118,6 +118,17 @@ def _augmented(choices: Choices, data: Spec) -> Choices:
         changes = {**choices.changes, "augment": {"kind": "DiffAugment"}}
     reasons = (*choices.reasons[:-1], chosen, choices.reasons[-1])
     return Choices(choices.recipe, changes, choices.minutes, choices.images, reasons)
+
+
+def micro_batches(plan: Plan, data: Spec, free: int) -> int:
+    """Return into how many micro-batches a turn must be cut, doubling, to hold at most 80 % of the free bytes."""
+    parts = 1
+    while (
+        plan.training["batch"] % (2 * parts) == 0
+        and memory(plan.set({"training.accumulate": parts}), data) > 0.8 * free
+    ):
+        parts *= 2
+    return parts
 
 
 class _Shapes(Draw):

@@ -73,6 +73,16 @@ def test_what_the_user_says_wins(digits: Data) -> None:
     assert chosen.plan.augment is None
 
 
+def test_a_turn_is_cut_to_fit_the_memory() -> None:
+    data = Spec((3, 64, 64), 70_000)
+    plan = RECIPES["r3gan-small"](data)
+    needed = auto.memory(plan, data)
+    assert auto.micro_batches(plan, data, 2 * needed) == 1
+    parts = auto.micro_batches(plan, data, needed)
+    assert parts == 2 and auto.memory(plan.set({"training.accumulate": parts}), data) < 0.8 * needed
+    assert auto.micro_batches(plan, data, 1) == 64  # the batch is 64: no more can be done
+
+
 @pytest.mark.parametrize("name", ["tiny", "goodfellow2014", "dcgan", "wgan-gp", "sngan", "r3gan-tiny"])
 def test_memory_counts_weights_and_graph(name: str) -> None:
     """At least weights, gradients, two moments and G's average; more with the batch, by the graph's share alone."""
