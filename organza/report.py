@@ -38,8 +38,10 @@ SIDE, GRID_BYTES, FILM_BYTES = 512, 750_000, 1_200_000
 # matplotlib draws in these colours, and the page replaces each by its own, light or dark.
 COLOURS = {f"#0{i}fe0{i}": f"var(--{name})" for i, name in enumerate(("d", "real", "more", "g", "rest", "ink", "grid"))}
 D, REAL, MORE, G, REST, INK, GRID = CYCLE = tuple(COLOURS)
-USUAL = re.compile(r"images|steps|time|.*/objective|.*/(real|fake)_(logits|score)")  # columns with charts of their own
-HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|channels_last|.*_every")  # not for the table
+USUAL = re.compile(
+    r"images|steps|time|.*/objective|.*/gradient|.*/(real|fake)_(logits|score|accuracy)"
+)  # columns with charts of their own
+HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|generator_batch|channels_last|.*_every")  # not for the table
 NAMES = {"half_life": "EMA half-life, in images", "generator_optimizer": "G’s optimizer"}
 NAMES |= {"discriminator_optimizer": "D’s optimizer", "prior": "Prior of z"}
 NOTHING = np.zeros(0)
@@ -49,6 +51,10 @@ CHANCES = """D(x) is the mean chance of being real that D gives to data, D(G(z))
 above D(G(z)), both far from 1 and 0. Lines that cling to 1 and 0 leave G little to learn from."""
 LOGITS = """D(x) is the mean logit that D gives to data, D(G(z)) that of samples. Healthy: a small and steady gap, D(x)
 above. A gap that keeps growing means that D tells the two apart more and more easily."""
+RIGHT = """How often D is right, on data and on samples. Healthy: well below 1, both alike. At 1 for long, D is sure, and
+G’s gradient may vanish; near 0 on one side, D calls everything the same."""
+SLOPES = """The norm of each player’s gradient, as its step takes it. Healthy: neither dies nor explodes. G’s falling
+towards 0 while D is always right is the vanishing gradient."""
 TERMS = """What enters the losses beside the objective. Healthy: level or falling. A penalty that climbs without end
 says that D grows steeper, which often comes before divergence."""
 SPEED = "Images shown to D in a second, by the log’s clock; pauses are left out. Healthy: level. A dip is other work."
@@ -211,6 +217,8 @@ def _curves(columns: Columns, levels: Mapping[str, float], speed: tuple[Numbers,
     plain = bool(scores) and np.array_equal(scores[0][3], logits, equal_nan=True)  # the score is the logit itself
     chance = not plain and not (values < 0).any() and not (values > 1).any()
     said = ("chance of being real", CHANCES, (0, 1)) if chance else ("logits: more is more real", LOGITS, None)
+    right = lines(("discriminator/real_accuracy", "data", REAL), ("discriminator/fake_accuracy", "samples", G))
+    slopes = lines(("discriminator/gradient", "D", D), ("generator/gradient", "G", G))
     rest = sorted(key for key in columns if not USUAL.fullmatch(key))
     terms = [key.split("/", 1) for key in rest if key.startswith(("discriminator/", "generator/"))]
     named = [(f"{who}/{term}", f"{who[0].upper()}’s {term}", CYCLE[i % 5]) for i, (who, term) in enumerate(terms)]
@@ -218,6 +226,8 @@ def _curves(columns: Columns, levels: Mapping[str, float], speed: tuple[Numbers,
     charts = [
         _chart("Losses", losses, "without penalties", LOSSES),
         _chart("What D says", scores, *said),
+        _chart("D is right", [(*line[:4], 0.5) for line in right], "share of its verdicts", RIGHT, (0, 1)),
+        _chart("Gradients", slopes, "norms", SLOPES, (0, None)),
         _chart("Penalties and other terms", lines(*named), "before their weights", TERMS),
         *(_chart(key, lines((key, key, MORE)), "measured on the way") for key in alone[:CHARTS]),
         _chart("Speed", [("images a second", REST, *speed, None)], "", SPEED, (0, None)),

@@ -337,3 +337,16 @@ def test_a_write_that_fails_leaves_the_old_page(run, monkeypatch):
     with pytest.raises(OSError, match="full"):
         report.write(run)
     assert (run.path / "report.html").read_bytes() == old
+
+
+def test_verdicts_and_gradients_have_charts_of_their_own(tmp_path):
+    more = {"discriminator/real_accuracy": 0.8, "discriminator/fake_accuracy": 0.7}
+    more |= {"discriminator/gradient": 2.0, "generator/gradient": 0.3}
+    make(tmp_path, records=0)
+    for images in (1000, 2000):
+        Run(tmp_path).log(record(images, **more))
+    page = report.write(Run(tmp_path)).read_text(encoding="utf-8")
+    right, slopes = page.split("<h3>D is right")[1].split("<h3>")[:2]
+    assert "<b>0.8</b> <small>dashed 0.5" in right and "<b>0.7</b>" in right
+    assert slopes.startswith("Gradients") and "<b>2</b>" in slopes and "<b>0.3</b>" in slopes
+    assert "accuracy" not in page.split("<h2>The plan")[0] and "G’s gradient</" not in page
