@@ -63,15 +63,16 @@ def prepare(
 def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> float:
     """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
     state = State(plan.game(), plan.play(), data, pick_device(device))
+    state.steps = 1001  # past the rounds in which D moves a hundred times, with which WGAN begins
     with undisturbed(state.device, state.training.threads):
-        begin = time.monotonic()
-        for _ in range(3):
-            if time.monotonic() - begin < seconds:
-                state.training.moves(state, state.stream)  # warm-up; a round of WGAN's first is long
-        begin, images = time.monotonic(), state.images
-        while (spent := time.monotonic() - begin) < seconds:
+        begin, images = time.monotonic(), 0
+        for rounds in itertools.count(1):
             state.training.moves(state, state.stream)
             float(next(iter(state.sums.values())))  # wait for the device
+            if (spent := time.monotonic() - begin) > seconds:
+                break
+            if rounds == 3:  # warm
+                begin, images = time.monotonic(), state.images
         return (state.images - images) / spent
 
 
@@ -94,7 +95,8 @@ def fastest(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) 
 
 def free_folder(data: Data, recipe: str) -> Path:
     """Return the first unused ``runs/DATA-RECIPE-NUMBER``."""
-    stem = f"{Path(data.name).stem or 'data'}-{recipe}"
+    name = re.sub(r"(?:\.np[yz]\b|[^\w.-])+", "-", Path(data.name).name).strip("-")  # mnist[:50000] -> mnist-50000
+    stem = f"{name or 'data'}-{recipe}"
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
 
 
@@ -139,29 +141,36 @@ def decide(
     """
     changes = {"training.seed": seed, **(changes or {})}
     if isinstance(changes.get("training.images"), int):
+        if images not in (None, changes["training.images"]):
+            raise ValueError(
+                f"got images={images} and training.images={changes['training.images']}: give one of the two"
+            )
         images = changes["training.images"]  # so that schedules which span the run agree with it
     _one_length(images, minutes)
     where = pick_device(device)
     reasons: tuple[Choice, ...] = ()
     if recipe is None:
         chosen = auto.choose(data.spec, where)
-        recipe, reasons, changes = chosen.recipe, chosen.reasons, {**chosen.changes, **changes}
+        reasons = tuple(choice for choice in chosen.reasons if choice.stands(changes))
+        recipe, changes = chosen.recipe, {**chosen.changes, **changes}
         if images is None and minutes is None:
             images, minutes = chosen.images, chosen.minutes
+        else:
+            reasons = tuple(choice for choice in reasons if choice.name != "length")
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     plan = prepare(data, recipe, images, changes)
-    if reasons and where.type == "cuda" and "training.accumulate" not in changes:
-        free = torch.cuda.mem_get_info(where)[0]
-        parts = auto.micro_batches(plan, data.spec, free)
+    room = auto.capacity(where)
+    if reasons and "training.accumulate" not in changes:
+        parts = auto.micro_batches(plan, data.spec, room)
         plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
-        fits = f"to fit into {free / 2**30:.0f} GiB of free memory"
-        reasons = (*reasons, Choice("accumulate", f"{parts} micro-batches", fits)) if parts > 1 else reasons
+        fits = Choice("accumulate", f"{parts} micro-batches", f"to fit into {room / 2**30:,.1f} GiB")
+        reasons = (*reasons, fits) if parts > 1 else reasons
     speed: float | None = None
     if minutes is not None:
         threads, length, speed = _length(plan, data, device, minutes)
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
-    elif timed:
+    elif timed and auto.memory(plan, data.spec) < room:
         speed = measure(plan, data, device)
     return Decision(plan, (*reasons, *_costs(plan, data, where, speed)))
 
@@ -171,10 +180,14 @@ def _costs(plan: Plan, data: Data, device: torch.device, speed: float | None) ->
     with torch.device("meta"):
         players = plan.game().players
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in players.items()}
-    held = auto.memory(plan, data.spec) / 2**20
+    held, room = auto.memory(plan, data.spec), auto.capacity(device)
+    what = "weights, gradients, moments, average and one turn's graph, at least"
+    if held > room:
+        parts = auto.micro_batches(plan, data.spec, room)
+        what = f"more than the {room / 2**30:,.1f} GiB there are; try --set training.accumulate={parts}"
     costs = [
         Choice("parameters", f"G {sizes['generator']:,}, D {sizes['discriminator']:,}", plan.generator["kind"]),
-        Choice("memory", f"{held:,.0f} MiB", "weights, gradients, moments, average and one turn's graph, at least"),
+        Choice("memory", f"{held / 2**20:,.0f} MiB", what),
     ]
     if speed is not None:
         seconds, shown = plan.training["images"] / speed, f"{plan.training['images']:,} images"

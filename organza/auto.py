@@ -5,7 +5,9 @@ Rules of thumb, not a search: they are meant to give a first generator that work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor
 
 from organza.data import Spec
+from organza.game import Game
 from organza.plan import Plan
 from organza.recipes.r3gan import gamma
-from organza.round import Batch, Draw
+from organza.round import Batch, Draw, Player
+from organza.training import Training
 
-__all__ = ["Choice", "Choices", "choose", "memory", "micro_batches"]
+__all__ = ["Choice", "Choices", "capacity", "choose", "memory", "micro_batches"]
 
 _FEW = 5_000  # images, below which D soon knows them by heart
 _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
@@ -25,11 +29,17 @@ _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that was chosen: what, its value in words, and why."""
+    """One thing that was chosen: what, its value in words, why, and the setting of the plan that it stands for."""
 
     name: str
     value: str
     reason: str
+    setting: str = ""
+
+    def stands(self, changes: Mapping[str, Any]) -> bool:
+        """Whether it still holds after these changes of the plan, by dotted key."""
+        here = f"{self.setting}."
+        return not self.setting or not any(f"{key}.".startswith(here) or here.startswith(f"{key}.") for key in changes)
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,11 @@ def choose(data: Spec, device: torch.device) -> Choices:
 
 
 def _vectors(data: Spec) -> Choices:
-    what = f"examples of shape {data.shape} are no images of 8 x 8 pixels or more"
     reasons = (
-        Choice("recipe", "quick", f"perceptrons with RpGAN, R1 and R2: {what}, and this pair loses no modes"),
-        Choice("length", "2.1 minutes", "enough for laws in the plane"),
+        Choice(
+            "recipe", "quick", f"perceptrons, as {data.shape} is no image of 8 x 8 or more; RpGAN, R1, R2 keep modes"
+        ),
+        Choice("length", "2.1 minutes", "enough for laws in the plane; --minutes or --images set it"),
     )
     return Choices("quick", {}, 2.1, None, reasons)
 
@@ -81,8 +92,8 @@ def _on_cpu(data: Spec) -> Choices:
     length = "a default that ends while you watch" if minutes == 2.1 else "more to learn than in small grey images"
     reasons = [
         Choice("recipe", "quick", "on a CPU small convolutions and batches learn most in a minute"),
-        Choice("batch", "32", "more moves of G for the same images (docs/log.md)"),
-        Choice("gamma", f"R1 {weight:g}, every 8th move", "0.5 at 28 x 28, in proportion to the pixels"),
+        Choice("batch", "32", "more moves of G for the same images (docs/log.md)", "training.batch"),
+        Choice("gamma", f"R1 {weight:g}, every 8th move", "0.5 at 28 x 28, in proportion to the pixels", "terms"),
         Choice("length", f"{minutes:g} minutes", length + "; --minutes or --images set it"),
     ]
     return _augmented(Choices("quick", changes, minutes, None, tuple(reasons)), data)
@@ -99,7 +110,7 @@ def _on_gpu(data: Spec, device: torch.device) -> Choices:
         Choice(
             "recipe", recipe, ("23 million parameters a network pay for " if large else "a small pair suits ") + why
         ),
-        Choice("batch", str(batch), "the paper's" if large else "a quarter of the paper's, for one device"),
+        Choice("batch", str(batch), "the paper's" if large else "a quarter of it, for one device", "training.batch"),
         Choice(
             "gamma", f"R1 and R2 {weight:g} to {weight / 10:g}", "2 (side / 64)^3 * 256 / batch, falling to a tenth"
         ),
@@ -111,21 +122,32 @@ def _on_gpu(data: Spec, device: torch.device) -> Choices:
 def _augmented(choices: Choices, data: Spec) -> Choices:
     """With augmentation where the images are few."""
     if data.count >= _FEW:
-        chosen = Choice("augmentation", "none", f"{data.count:,} images are not few (fewer than {_FEW:,} would be)")
+        chosen = Choice(
+            "augmentation", "none", f"{data.count:,} images are not few (fewer than {_FEW:,} would be)", "augment"
+        )
         changes = choices.changes
     else:
-        chosen = Choice("augmentation", "DiffAugment", f"D would soon know {data.count:,} images by heart")
+        chosen = Choice("augmentation", "DiffAugment", f"D would soon know {data.count:,} images by heart", "augment")
         changes = {**choices.changes, "augment": {"kind": "DiffAugment"}}
     reasons = (*choices.reasons[:-1], chosen, choices.reasons[-1])
     return Choices(choices.recipe, changes, choices.minutes, choices.images, reasons)
 
 
-def micro_batches(plan: Plan, data: Spec, free: int) -> int:
-    """Return into how many micro-batches a turn must be cut, doubling, to hold at most 80 % of the free bytes."""
+def capacity(device: torch.device) -> float:
+    """Return the bytes there are: free on a GPU, in all on a CPU, infinite if the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu" or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return math.inf
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def micro_batches(plan: Plan, data: Spec, room: float) -> int:
+    """Return into how many micro-batches a turn must be cut, doubling, to hold at most 80 % of so many bytes."""
     parts = 1
     while (
         plan.training["batch"] % (2 * parts) == 0
-        and memory(plan.set({"training.accumulate": parts}), data) > 0.8 * free
+        and memory(plan.set({"training.accumulate": parts}), data) > 0.8 * room
     ):
         parts *= 2
     return parts
@@ -144,25 +166,38 @@ def memory(plan: Plan, data: Spec) -> int:
 
     Counted by playing on the meta device, which computes no numbers.
     """
+    training = plan.play()
     with torch.device("meta"):
         game = plan.game()
-        micro = plan.training["batch"] // plan.training["accumulate"]
-        y = torch.zeros(micro, dtype=torch.long) if plan.conditional else None
-        batch = Batch(torch.empty(micro, *data.shape), y, _Shapes(torch.Generator("cpu"), micro), 0, 0)
-        kept = {}
-        for player in game.players:
-            held: dict[int, int] = {}
+        weights = {p: [w for w in network.parameters() if w.requires_grad] for p, network in game.players.items()}
+        rules = {"generator": training.generator_optimizer, "discriminator": training.discriminator_optimizer}
+        fixed = sum((2 + rules[player].moments) * _bytes(weights[player]) for player in weights)
+        fixed += _bytes(weights["generator"])  # the average
+        kept = [_kept(game, player, training, data, weights[player]) for player in weights]
+    return fixed + max(kept)
 
-            def pack(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
-                held[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-                return tensor
 
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                z = torch.empty(micro, plan.prior.get("dim", 1))
-                fake = game.generator(z, y) if plan.conditional else game.generator(z)
-                round = game.look(batch, z, fake.detach() if player == "discriminator" else fake, player)
-                loss = game.loss(round, player)
-                loss.backward(inputs=[w for w in game.players[player].parameters() if w.requires_grad])
-            kept[player] = sum(held.values())
-        sizes = {p: sum(w.numel() * w.element_size() for w in net.parameters()) for p, net in game.players.items()}
-    return 4 * sum(sizes.values()) + sizes["generator"] + max(kept.values())
+def _kept(game: Game, player: Player, training: Training, data: Spec, weights: Sequence[Tensor]) -> int:
+    """The bytes that a player's turn keeps for its gradient, besides the weights."""
+    total = (player == "generator" and training.generator_batch) or training.batch
+    n = total // training.accumulate
+    known = {weight.untyped_storage()._cdata for weight in game.parameters()}
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            held[storage._cdata] = storage.nbytes()
+        return tensor
+
+    y = torch.zeros(n, dtype=torch.long) if game.conditional else None
+    batch = Batch(torch.empty(n, *data.shape), y, _Shapes(torch.Generator("cpu"), n), 0, 0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        z, fake = game.generate(batch)
+        round = game.look(batch, z, fake.detach() if player == "discriminator" else fake, player)
+        game.loss(round, player).backward(inputs=weights)
+    return sum(held.values())
+
+
+def _bytes(weights: Sequence[Tensor]) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in weights)

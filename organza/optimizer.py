@@ -17,7 +17,13 @@ Number = float | Callable[[int], float]
 
 
 class Optimizer(ABC):
-    """The settings from which a player's optimizer is built, and by which it is set before every step."""
+    """The settings from which a player's optimizer is built, and by which it is set before every step.
+
+    Attributes:
+        moments: How many numbers it keeps for each weight.
+    """
+
+    moments: int = 0
 
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -50,6 +56,8 @@ class Adam(Optimizer):
         eps: Added to the root of the mean of squares.
     """
 
+    moments = 2
+
     def __init__(self, lr: Number = 2e-4, beta1: Number = 0.5, beta2: Number = 0.999, eps: float = 1e-8) -> None:
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
 
@@ -78,6 +86,10 @@ class SGD(Optimizer):
 
     def __init__(self, lr: Number = 0.1, momentum: Number = 0.0) -> None:
         self.lr, self.momentum = lr, momentum
+
+    @property
+    def moments(self) -> int:  # type: ignore[override]
+        return int(self._rolls)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         parameters = list(parameters)
@@ -112,6 +124,8 @@ class RMSprop(Optimizer):
         decay: The decay of the mean of squares.
         eps: Added to its root.
     """
+
+    moments = 1
 
     def __init__(self, lr: Number = 5e-5, decay: float = 0.99, eps: float = 1e-8) -> None:
         self.lr, self.decay, self.eps = lr, decay, eps

@@ -209,6 +209,9 @@ class Plan:
             PlanError: If they do not.
         """
         problems: list[str] = []
+        latent, dim = self.generator.get("latent"), self.prior.get("dim")
+        if latent is not None and dim is not None and latent != dim:
+            raise PlanError([f"generator.latent={latent}, prior.dim={dim}: they must be equal"])
         with torch.device("meta"):
             x = torch.empty(2, *data.shape)
             y = torch.zeros(2, dtype=torch.long) if self.conditional else None
@@ -371,14 +374,17 @@ def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
 
 def _step(place: Any, step: str, dotted: str, problems: list[str]) -> Any:
     """Go one step of a dotted key; None once a step has failed."""
+    found = None
     if isinstance(place, list) and step.isdigit() and int(step) < len(place):
-        return place[int(step)]
-    if isinstance(place, dict) and step in place:
-        return place[step]
-    if place is not None:
+        found = place[int(step)]
+    elif isinstance(place, dict) and step in place:
+        found = place[step]
+        if found is None:
+            problems.append(f"{dotted}: {step} is null, it has no parts; set {step}=KIND first")
+    elif place is not None:
         known = list(place) if isinstance(place, dict) else []
         problems.append(f"{dotted}: there is no {step!r}{_hint(step, known)}")
-    return None
+    return found
 
 
 def _hint(name: str, known: list[str]) -> str:

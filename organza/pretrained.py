@@ -16,10 +16,12 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch import nn as torch_nn
 
@@ -126,7 +128,7 @@ def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tens
 
 
 def generator(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> torch_nn.Module:
-    """Make the generator that the config names, with weights of chance.
+    """Make the generator that the config names, without its weights (on the meta device).
 
     Raises:
         ValueError: If it names none, or one that cannot be made here.
@@ -155,7 +157,8 @@ def _made(
     if not isinstance(part, Mapping) or not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{folder}: the {noun} {kind!r} is unknown to this version; known are {', '.join(kinds)}")
     try:
-        return kinds[kind](**{name: value for name, value in part.items() if name != "kind"})
+        with torch.device("meta") if base is torch_nn.Module else nullcontext():  # whatever size it asks for
+            return kinds[kind](**{name: value for name, value in part.items() if name != "kind"})
     except Exception as error:  # whatever wrong arguments lead to in a constructor
         raise ValueError(f"{folder}: the {noun} {kind} cannot be made: {' '.join(str(error).split())}") from None
 

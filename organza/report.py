@@ -51,7 +51,7 @@ CHANCES = """D(x) is the mean chance of being real that D gives to data, D(G(z))
 above D(G(z)), both far from 1 and 0. Lines that cling to 1 and 0 leave G little to learn from."""
 LOGITS = """D(x) is the mean logit that D gives to data, D(G(z)) that of samples. Healthy: a small and steady gap, D(x)
 above. A gap that keeps growing means that D tells the two apart more and more easily."""
-RIGHT = """How often D is right, on data and on samples. Healthy: well below 1, both alike. At 1 for long, D is sure, and
+RIGHT = """How often D is right, on data and on samples. Healthy: well below 1, both alike. At 1 for long, D is sure and
 G’s gradient may vanish; near 0 on one side, D calls everything the same."""
 SLOPES = """The norm of each player’s gradient, as its step takes it. Healthy: neither dies nor explodes. G’s falling
 towards 0 while D is always right is the vanishing gradient."""

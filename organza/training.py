@@ -114,7 +114,7 @@ class State:
         self.training = training
         self.data = data.to(device)
         self.device = device
-        game.prime(lambda: self.data.mean)
+        game.prime(lambda: data.mean)
         self.average = averaged(game.generator)
         rules = {"discriminator": training.discriminator_optimizer, "generator": training.generator_optimizer}
         self.rules: dict[Player, Optimizer] = {p: rules[p] for p in game.players}

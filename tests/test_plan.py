@@ -98,6 +98,7 @@ MISTAKES = [
     ({"training.moves.k": {"kind": "Burst"}}, ["training.moves.k.kind: unknown kind 'Burst'; did you mean Bursts?"]),
     ({"prior.dim.size": 3}, ["prior.dim.size: prior.dim is a plain value, it has no parts"]),
     ({"nothing.at.all": 3}, ["nothing.at.all: there is no 'nothing'"]),
+    ({"augment.shift": 0.1}, ["augment.shift: augment is null, it has no parts; set augment=KIND first"]),
     ({"training.batch": "x", "joint": 1}, ["joint:", "training.batch:"]),
 ]
 
@@ -124,7 +125,7 @@ def test_parts_must_fit_the_data_and_each_other() -> None:
     plan.fits(DIGITS)
     with pytest.raises(PlanError, match=r"generator: makes \(1, 28, 28\), the data is \(1, 32, 32\); set generator"):
         plan.fits(Spec((1, 32, 32), 10))
-    with pytest.raises(PlanError, match="generator:"):
+    with pytest.raises(PlanError, match=r"generator.latent=4, prior.dim=5: they must be equal"):
         plan.set({"prior.dim": 5}).fits(DIGITS)
     with pytest.raises(PlanError, match="discriminator:"):
         plan.set({"discriminator.shape": [1, 9, 9]}).fits(DIGITS)

@@ -300,3 +300,21 @@ def test_a_run_that_holds_such_files_is_still_a_run(run):
     model.save_pretrained(Path(path) / "model")
     assert pretrained.is_pretrained(path / "model") and not pretrained.is_pretrained(path)
     assert api.load(path).run == path and api.load(path / "model").run is None
+
+
+def test_a_config_that_asks_for_too_much_allocates_nothing(tmp_path):
+    """A stranger's widths of a million: refused by the weights' shapes, before any memory is taken."""
+
+    folder = tmp_path / "model"
+    part = {"kind": "MLPGenerator", "latent": 4, "shape": [2], "widths": [8], "output": "linear"}
+    made = Model(
+        MLPGenerator(4, (2,), (8,), output="linear"),
+        Normal(4),
+        config={"generator": part, "prior": {"kind": "Normal", "dim": 4}},
+    )
+    made.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["generator"]["widths"] = [1_000_000, 1_000_000]  # 4 TB of weights
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="the weights do not fit"):
+        Model.from_pretrained(folder)

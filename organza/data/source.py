@@ -24,7 +24,7 @@ from . import arrays, mnist, synthetic
 __all__ = ["Data", "Source", "Spec", "names", "open_data"]
 
 SPLITS = ("train", "test")
-_PART = re.compile(r"(?P<whole>.+)\[(?P<start>\d*):(?P<stop>\d*)\]")
+_PART = re.compile(r"(?P<whole>.+)\[(?P<part>[^\[\]]*)\]")
 _DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
 
 
@@ -83,8 +83,10 @@ class Data:
     @cached_property
     def mean(self) -> Tensor:
         """The mean example, of one example's shape, float32; of images, in [-1, 1]."""
-        parts = [self.gather(index)[0].double().sum(0) for index in torch.arange(len(self)).split(5000)]
-        return (torch.stack(parts).sum(0) / len(self)).float()
+        total = torch.zeros(self.spec.shape, dtype=torch.float64)
+        for index in torch.arange(len(self)).split(max(1, 2**22 // max(1, total.numel()))):
+            total += self.gather(index)[0].cpu().double().sum(0)  # not every device has float64
+        return (total / len(self)).float()
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """The examples at some indices, as a batch for a network.
@@ -145,7 +147,7 @@ def open_data(source: Source, split: str = "train") -> Data:
         return source
     part = isinstance(source, str) and not os.path.exists(source) and _PART.fullmatch(source.strip())
     if part:
-        return _sliced(open_data(part["whole"], split), part["start"], part["stop"])
+        return _sliced(open_data(part["whole"], split), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
         x, y = _DIGITS[name](split) if name in _DIGITS else synthetic.draw(name, split)
@@ -168,10 +170,13 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _sliced(data: Data, start: str, stop: str) -> Data:
-    """The examples from ``start`` to before ``stop``, which may be empty for the ends."""
-    first, last = int(start or 0), int(stop or len(data))
-    name = f"{data.name}[{start}:{stop}]"
+def _sliced(data: Data, part: str) -> Data:
+    """The examples of "start:stop", from start to before stop, either of which may be empty for the end."""
+    name = f"{data.name}[{''.join(part.split())}]"
+    found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part)
+    if found is None:
+        raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, as in {data.name}[:{len(data) // 2}]")
+    first, last = int(found[1] or 0), int(found[2] or len(data))
     if not first < last <= len(data):
         raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
     return Data(name, data.x[first:last], None if data.y is None else data.y[first:last])

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -141,18 +142,20 @@ def _stage(width: int, blocks: int, group: int, depth: int) -> nn.Sequential:
 def _double(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Double a map to ``size``: each pixel is kept, and the mean of two is put before it (0 outside)."""
     channels = x.shape[1]
-    kernel = _kernel(x).expand(channels, 1, 3, 3)
+    kernel = _kernel(x.dtype, x.device).expand(channels, 1, 3, 3)
     return conv_transpose2d(x, kernel, stride=2, groups=channels)[..., : size[0], : size[1]]
 
 
 def _halve(x: Tensor) -> Tensor:
     """Halve a map, odd sides upwards, by the filter [1, 2, 1] / 4 in each direction (0 outside)."""
     channels = x.shape[1]
-    return conv2d(x, _kernel(x).expand(channels, 1, 3, 3) / 4, stride=2, padding=1, groups=channels)
+    kernel = _kernel(x.dtype, x.device).expand(channels, 1, 3, 3) / 4
+    return conv2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
-def _kernel(x: Tensor) -> Tensor:
-    line = torch.tensor([0.5, 1.0, 0.5], dtype=x.dtype, device=x.device)
+@cache  # made anew, it would stop a GPU's queue at every resampling
+def _kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
+    line = torch.tensor([0.5, 1.0, 0.5], dtype=dtype, device=device)
     return torch.outer(line, line)
 
 

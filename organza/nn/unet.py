@@ -29,8 +29,10 @@ class UNetGenerator(nn.Module):
     half (rounded up) after, and the output is cropped to where y was.
 
     z is ignored: the only chance is dropout, in at most three of the inner doublings, those whose output has 8 width
-    channels.  There are ``depth`` - 4 of these, so that up to a depth of 4 (sides below 32) x is a function of y; so
-    it is in evaluation, where dropout is off.  ``Normal(0)`` is a prior for an empty z.
+    channels, as the paper prints them (its later PyTorch code leaves the innermost out and takes the next three).
+    There are ``depth`` - 4 of these, so that up to a depth of 4 (sides below 32) x is a function of y; so it is in
+    evaluation, where dropout is off and batch norm takes its running statistics: the paper keeps dropout on and takes
+    the test batch's, ``G.train()``.  ``Normal(0)`` is a prior for an empty z.
 
     Arguments:
         condition: (channels, height, width) of the condition y.

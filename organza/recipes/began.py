@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from organza.data import Spec
 from organza.energy import BoundaryEquilibrium
-from organza.moves import Alternating
 from organza.nn import BEGANDiscriminator, BEGANGenerator
 from organza.optimizer import Adam
 from organza.plan import Plan, part
@@ -19,8 +18,9 @@ __all__ = ["began"]
 def began(data: Spec, images: int = 5_000_000) -> Plan:
     """BEGAN: D is an autoencoder, and a factor k_t keeps its errors on real and fake in the ratio gamma.
 
-    z ~ U(-1, 1)^64 and a code of 64; 128 filters; gamma 0.5, lambda_k 1e-3; Adam 1e-4 with betas 0.5 and 0.999, halved
-    at every 100,000th step, batch 16; both players' losses are taken at the same z, as in the paper's equations.
+    z ~ U(-1, 1)^64 and a code of 64; 128 filters; gamma 0.5, lambda_k 1e-3, batch 16; each player draws its own z, and
+    k follows D's (the paper: G's).  Adam 1e-4 with betas 0.5 and 0.999, halved at every 100,000th step, is a widespread
+    TensorFlow program's; the paper lowers the rate when its measure of convergence stalls.
 
     These networks are heavy for a CPU: ``--set generator.filters=32 --set discriminator.filters=32``.
 
@@ -39,7 +39,6 @@ def began(data: Spec, images: int = 5_000_000) -> Plan:
         training=Training(
             images=images,
             batch=16,
-            moves=Alternating(fresh_noise=False),
             generator_optimizer=rule,
             discriminator_optimizer=rule,
             half_life=0,

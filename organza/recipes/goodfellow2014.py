@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _EPOCH = 50_000  # MNIST without its last 10,000 training images, on which the code chose the Parzen width
+_CIFAR, _FACES = 40_000, 100_000  # CIFAR-10 without its last 10,000; TFD's unlabelled faces, about 100,000
 
 
 def goodfellow2014(data: Spec, images: int = 250 * _EPOCH) -> Plan:
@@ -74,7 +75,7 @@ def algorithm1(data: Spec, images: int = 250 * _EPOCH, k: int = 1) -> Plan:
     return _mnist(data, images, "algorithm1", Minimax(), Alternating(k), faster=20.0)
 
 
-def goodfellow2014_tfd(data: Spec, images: int = 50 * 100_000) -> Plan:
+def goodfellow2014_tfd(data: Spec, images: int = 50 * _FACES) -> Plan:
     """The first GAN's networks for the Toronto Face Database, 48 x 48: the code's first stage.
 
     z ~ N(0, 1)^100; G 100-8000-8000-2304, rectifiers, sigmoids with biases of -2 at first, and a sigmoid of which each
@@ -94,12 +95,13 @@ def goodfellow2014_tfd(data: Spec, images: int = 50 * 100_000) -> Plan:
         discriminator=part(MaxoutDiscriminator, shape=data.shape, units=(1200, 1200), pixels=_is_image(data)),
         prior=Normal(100),
         images=images,
+        epoch=_FACES,
         lr=0.05,
         constraints=(MaxColumnNorm(1.9365),),
     )
 
 
-def goodfellow2014_cifar10(data: Spec, images: int = 250 * 40_000) -> Plan:
+def goodfellow2014_cifar10(data: Spec, images: int = 250 * _CIFAR) -> Plan:
     """The first GAN's fully connected networks for CIFAR-10.
 
     z ~ N(0, 1)^100; G 100-8000-8000-3072, rectifiers, sigmoids and a linear output with weights from U(-.5, .5), the
@@ -117,11 +119,12 @@ def goodfellow2014_cifar10(data: Spec, images: int = 250 * 40_000) -> Plan:
         discriminator=part(MaxoutDiscriminator, shape=data.shape, units=(1600, 1600), pixels=False),
         prior=Normal(100),
         images=images,
+        epoch=_CIFAR,
         lr=0.025,
     )
 
 
-def goodfellow2014_cifar10_conv(data: Spec, images: int = 250 * 40_000) -> Plan:
+def goodfellow2014_cifar10_conv(data: Spec, images: int = 250 * _CIFAR) -> Plan:
     """The first GAN's convolutional networks for CIFAR-10: a deconvolution in G, maxout convolutions in D.
 
     z ~ N(0, 1)^100; G 100-8000-8000 as 80 maps of 10 x 10, then a deconvolution of kernel 5 and stride 3; D of three
@@ -138,6 +141,7 @@ def goodfellow2014_cifar10_conv(data: Spec, images: int = 250 * 40_000) -> Plan:
         discriminator=part(MaxoutConvDiscriminator, shape=data.shape),
         prior=Normal(100),
         images=images,
+        epoch=_CIFAR,
         lr=0.004,
         batch=128,
     )
@@ -162,6 +166,7 @@ def _plan(
     discriminator: Part,
     prior: Prior,
     images: int,
+    epoch: int = _EPOCH,
     lr: float = 0.1,
     batch: int = 100,
     objective: Objective | None = None,
@@ -173,7 +178,7 @@ def _plan(
 
     def rule(rate: float) -> SGD:
         decay = Exponential(rate, 1 / 1.000004, batch, 1e-6)
-        return SGD(decay, Linear(0.5, 0.7, images=249 * _EPOCH, hold=_EPOCH))
+        return SGD(decay, Linear(0.5, 0.7, images=249 * epoch, hold=epoch))
 
     return Plan.of(
         recipe=name,

@@ -26,10 +26,11 @@ def r3gan(data: Spec, images: int = 200_000_000) -> Plan:
     256; Adam with beta1 0.  Over the first tenth of the run, along half a cosine: the learning rate 2e-4 -> 5e-5,
     beta2 0.9 -> 0.99, gamma to a tenth, the moving average's half-life 0 -> 500,000 images.
 
-    gamma starts at 2 (side / 64)^3 * 256 / batch, which the paper's FFHQ-64 and FFHQ-256 follow (2 and 128; published
-    2 and 150).  Its CIFAR-10 takes 0.05, Stacked MNIST 1, both with batch 512: ``--set terms.0.weight.start=...``.
-    G's own real examples are fresh ones, as in the code.  The paper's augmentation, an adaptive pipeline with a
-    probability of 0.3 to 0.55 at the end, is left out: see ``--set augment=DiffAugment`` for small data.
+    gamma starts at 2 (side / 64)^3 * 256 / batch (of the recipe's own batch), which the paper's FFHQ-64 and FFHQ-256
+    follow (2 and 128; published 2 and 150).  Its CIFAR-10 takes 0.05, Stacked MNIST 1, both with batch 512:
+    ``--set terms.0.weight.start=...``.  G's own real examples are fresh ones, as in the code.  Left out are the paper's
+    horizontal flips of the data and its augmentation, an adaptive pipeline with a probability of 0.3 to 0.55 at the
+    end: see ``--set augment=DiffAugment`` for small data.
 
     References:
         The GAN is dead; long live the GAN! A Modern Baseline GAN (Huang, Gokaslan, Kuleshov, Tompkin, 2024)
@@ -38,7 +39,7 @@ def r3gan(data: Spec, images: int = 200_000_000) -> Plan:
 
 
 def r3gan_small(data: Spec, images: int = 20_000_000) -> Plan:
-    """R3GAN with a third of its channels and batch 64, for one GPU: 2.3 million parameters a network.
+    """R3GAN with a third to a sixth of its channels and batch 64, for one GPU: 2.3 million parameters a network.
 
     Maps of 256 channels up to 16 x 16, then 128, 64, 32, 16; all else as in ``r3gan``.  The parameters are those at
     32 x 32 and above.
