@@ -48,7 +48,7 @@ def main() -> None:
         shown.imshow(grid[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         shown.axis("off")
     axes[0, 0].set_ylabel("accuracy of D, with its dropout")
-    axes[0, 0].legend(loc="lower left", fontsize=9, frameon=False)
+    axes[0, 0].legend(loc="upper right", fontsize=9, frameon=False)
     axes[1, 0].set_ylabel("norm of G's gradient")
     figure.tight_layout()
     figure.savefig(arguments.out, dpi=100, metadata={"Software": None})

@@ -22,6 +22,9 @@ def mlp(data: Spec, images: int = 6_000_000) -> Plan:
     learning rate 2e-4 and beta1 0.5 for both, batch 128.  G is not averaged, as in the program.
 
     The lecture's code gives G another optimizer (see ``mlp_literal``); this is the one its text means.
+
+    Cost and result on MNIST, one CPU thread (docs/recipes.md): 1,100 images/s on a busy machine; speckled digits of
+    all kinds after nine minutes.
     """
     return _program(data, images, Adam(2e-4, 0.5, 0.999, 1e-7), "mlp")
 
@@ -40,6 +43,9 @@ def tiny(data: Spec, images: int = 6_000_000) -> Plan:
     ReLU in both, sigmoid outputs, z ~ N(0, 1)^100 drawn once for both players' steps, Adam 2e-4 for both with the
     usual betas 0.9 and 0.999, batch 128, no smoothing, no dropout, no averaging.  Weights are Glorot's; programs of
     this kind differ here.  D is shown x in [-1, 1], where theirs sees [0, 1].
+
+    Cost and result on MNIST, one CPU thread (docs/recipes.md): 10,400 images/s; rough, speckled digits after three
+    minutes.
     """
     return Plan.of(
         recipe="tiny",
