@@ -57,8 +57,7 @@ class Training:
         log_every: Images from one line of the log to the next.
         sample_every: Images from one picture of the same z to the next; 0 for none.
         save_every: Images from one checkpoint to the next; 0 for by the clock alone.
-        threads: CPU threads to compute with; 0 leaves PyTorch's number.  Small networks are often faster on fewer, and
-            the last bits of a result depend on it.
+        threads: CPU threads; 0 leaves PyTorch's number.  Few suit small networks; the last bits depend on it.
         channels_last: Whether images are laid out channels last in memory, which suits some convolutions.
 
     Raises:
@@ -164,8 +163,9 @@ class State:
         """Take the player's step, let what adapts adapt, and count."""
         optimizer = self.optimizers[player]
         self.rules[player].set(optimizer, self.images)
-        slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
-        self.evidence[f"{player}/gradient"] = torch.stack(torch._foreach_norm(slopes)).norm()
+        if self.steps % 4 == 0:  # often enough for a mean, and a pass over all weights less
+            slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
+            self.evidence[f"{player}/gradient"] = torch.stack(torch._foreach_norm(slopes)).norm()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         for constraint in self.game.constraints:
