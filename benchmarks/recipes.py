@@ -1,6 +1,6 @@
 """Every recipe on MNIST for a stated time: its picture, its speed, and what a digits classifier makes of it.
 
-    ORGANZA_DATA=... python benchmarks/recipes.py [NAME ...] [--minutes M] [--out docs/recipes] [--runs DIR]
+    ORGANZA_DATA=... python benchmarks/recipes.py [NAME ...] [--minutes M] [--device cuda] [--runs DIR]
     ORGANZA_DATA=... python benchmarks/recipes.py --judge [--runs DIR] [--out docs/recipes]
 
 The first trains each recipe with one thread (so that two such commands can share two cores) and keeps the runs; the
@@ -53,11 +53,11 @@ CHANGES: dict[str, dict[str, object]] = {
 CODE = {"goodfellow2014", "algorithm1"}  # trained on the first 50,000 images, as in 2014
 
 
-def train(name: str, minutes: float, runs: Path) -> None:
+def train(name: str, minutes: float, runs: Path, device: str) -> None:
     data = "mnist[:50000]" if name in CODE else "mnist"
-    changes = {"training.threads": 1, **CHANGES.get(name, {})}
+    changes = {"training.threads": 1, **CHANGES.get(name, {})} if device == "cpu" else {}
     seed = int(changes.pop("training.seed", 0))  # type: ignore[call-overload]
-    oz.train(data, name, run=runs / name, minutes=minutes, seed=seed, changes=changes, device="cpu")
+    oz.train(data, name, run=runs / name, minutes=minutes, seed=seed, changes=changes, device=device)
 
 
 def measured(name: str, runs: Path, out: Path) -> dict[str, object]:
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="instead of each recipe's own")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--out", type=Path, default=Path("docs/recipes"))
+    parser.add_argument("--device", default="cpu", help="on another than the CPU every recipe is as published")
     parser.add_argument("--judge", action="store_true", help="judge the runs instead of training")
     arguments = parser.parse_args()
     if arguments.judge:
@@ -112,7 +113,7 @@ def main() -> None:
         return
     for name in arguments.names or MINUTES:
         print(name, file=sys.stderr, flush=True)
-        train(name, arguments.minutes or MINUTES[name], arguments.runs)
+        train(name, arguments.minutes or MINUTES[name], arguments.runs, arguments.device)
 
 
 if __name__ == "__main__":
