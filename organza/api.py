@@ -166,21 +166,21 @@ def decide(
         plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
         fits = Choice("accumulate", f"{parts} micro-batches", f"to fit into {room / 2**30:,.1f} GiB")
         reasons = (*reasons, fits) if parts > 1 else reasons
+    held = auto.memory(plan, data.spec)
     speed: float | None = None
     if minutes is not None:
         threads, length, speed = _length(plan, data, device, minutes)
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
-    elif timed and auto.memory(plan, data.spec) < room:
+    elif timed and held < room:
         speed = measure(plan, data, device)
-    return Decision(plan, (*reasons, *_costs(plan, data, where, speed)))
+    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)))
 
 
-def _costs(plan: Plan, data: Data, device: torch.device, speed: float | None) -> list[Choice]:
+def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float, speed: float | None) -> list[Choice]:
     """What the plan takes: parameters, memory and time."""
     with torch.device("meta"):
         players = plan.game().players
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in players.items()}
-    held, room = auto.memory(plan, data.spec), auto.capacity(device)
     what = "weights, gradients, moments, average and one turn's graph, at least"
     if held > room:
         parts = auto.micro_batches(plan, data.spec, room)

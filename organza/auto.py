@@ -17,6 +17,7 @@ from torch import Tensor
 from organza.data import Spec
 from organza.game import Game
 from organza.plan import Plan
+from organza.recipes.images import are_pictures
 from organza.recipes.r3gan import gamma
 from organza.round import Batch, Draw, Player
 from organza.training import Training
@@ -68,7 +69,7 @@ def choose(data: Spec, device: torch.device) -> Choices:
         data: Shape and count of the data.
         device: Where it will be trained.
     """
-    if len(data.shape) != 3 or min(data.shape[1:]) < 8:
+    if not are_pictures(data):
         return _vectors(data)
     return _on_cpu(data) if device.type == "cpu" else _on_gpu(data, device)
 
@@ -103,17 +104,14 @@ def _on_gpu(data: Spec, device: torch.device) -> Choices:
     pixels = data.shape[1] * data.shape[2]
     large = device.type == "cuda" and data.count >= 20_000 and pixels >= 64 * 64
     recipe, batch = ("r3gan", 256) if large else ("r3gan-small", 64)
-    why = f"{data.count:,} images of {data.shape[1]} x {data.shape[2]}"
+    suits = "23 million parameters a network pay for" if large else "a small pair suits"
+    rule = "2 (side / 64)^3 * 256 / batch, falling to a tenth"
     images = min(20_000_000, max(2_000_000, 200 * data.count))
     weight = gamma(data.shape, batch)
     reasons = (
-        Choice(
-            "recipe", recipe, ("23 million parameters a network pay for " if large else "a small pair suits ") + why
-        ),
+        Choice("recipe", recipe, f"{suits} {data.count:,} images of {data.shape[1]} x {data.shape[2]}"),
         Choice("batch", str(batch), "the paper's" if large else "a quarter of it, for one device", "training.batch"),
-        Choice(
-            "gamma", f"R1 and R2 {weight:g} to {weight / 10:g}", "2 (side / 64)^3 * 256 / batch, falling to a tenth"
-        ),
+        Choice("gamma", f"R1 and R2 {weight:g} to {weight / 10:g}", rule, "terms"),
         Choice("length", f"{images:,} images", "200 views of each, at least 2 and at most 20 million"),
     )
     return _augmented(Choices(recipe, {}, None, images, reasons), data)

@@ -38,9 +38,8 @@ SIDE, GRID_BYTES, FILM_BYTES = 512, 750_000, 1_200_000
 # matplotlib draws in these colours, and the page replaces each by its own, light or dark.
 COLOURS = {f"#0{i}fe0{i}": f"var(--{name})" for i, name in enumerate(("d", "real", "more", "g", "rest", "ink", "grid"))}
 D, REAL, MORE, G, REST, INK, GRID = CYCLE = tuple(COLOURS)
-USUAL = re.compile(
-    r"images|steps|time|.*/objective|.*/gradient|.*/(real|fake)_(logits|score|accuracy)"
-)  # columns with charts of their own
+# Columns with charts of their own.
+USUAL = re.compile(r"images|steps|time|.*/objective|.*/gradient|.*/(real|fake)_(logits|score|accuracy)")
 HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|generator_batch|channels_last|.*_every")  # not for the table
 NAMES = {"half_life": "EMA half-life, in images", "generator_optimizer": "G’s optimizer"}
 NAMES |= {"discriminator_optimizer": "D’s optimizer", "prior": "Prior of z"}

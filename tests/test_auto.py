@@ -91,6 +91,14 @@ def test_a_choice_that_is_overridden_is_not_told() -> None:
     assert "gamma" not in [choice.name for choice in inner.choices] and "batch" in [c.name for c in inner.choices]
 
 
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_every_number_that_is_chosen_names_its_setting(device: torch.device) -> None:
+    """So that it is not told once the user has set it."""
+    for choice in auto.choose(SPECS["digits"], device).reasons:
+        if choice.name not in ("recipe", "length"):
+            assert choice.stands({"training.seed": 1}) and not choice.stands({choice.setting: None}), choice.name
+
+
 def test_what_is_too_large_is_said_and_not_tried() -> None:
     decision = api.decide(open_data("digits[:200]"), "r3gan", device="cpu", changes={"training.batch": 2**14})
     memory = decision.choices[-1]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from organza.nn.layers import initialise, numel
+from organza.nn.layers import halves, initialise, numel
 
 __all__ = ["BEGANDiscriminator", "BEGANGenerator"]
 
@@ -112,11 +112,8 @@ def _level(channels: int) -> nn.Sequential:
     return nn.Sequential(*(part for convolution in convolutions for part in (convolution, nn.ELU(inplace=True))))
 
 
-def _sizes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+def _sizes(shape: Sequence[int]) -> list[tuple[int, int]]:
     """The sides of the maps, the smallest first."""
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width), each 1 or more")
-    sizes = [tuple(shape[1:])]
-    while min(sizes[0]) >= 16:
-        sizes.insert(0, tuple((side + 1) // 2 for side in sizes[0]))
-    return sizes
+    return halves((shape[1], shape[2]), 16)

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, normalize
 
-__all__ = ["SpectralConv2d", "SpectralLinear", "Unit", "activation", "initialise", "numel", "pyramid"]
+__all__ = [
+    "SpectralConv2d",
+    "SpectralLinear",
+    "Unit",
+    "activation",
+    "glorot",
+    "halves",
+    "image",
+    "initialise",
+    "numel",
+    "pyramid",
+]
 
 
 class Unit(nn.Module):
@@ -97,10 +108,16 @@ class _LargestSingularValue(nn.Module):
 
 def _spectral(layer: nn.Conv2d | nn.Linear, gain: float) -> _LargestSingularValue:
     """Initialise by Glorot's law, and begin to follow the largest singular value."""
+    glorot(layer, gain)
+    return _LargestSingularValue(layer.weight)
+
+
+def glorot(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
+    """Initialise a layer in place by Glorot's uniform law times a gain, its bias by 0, and return it."""
     nn.init.xavier_uniform_(layer.weight, gain)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    return _LargestSingularValue(layer.weight)
+    return layer
 
 
 def activation(kind: str) -> nn.Module:
@@ -155,13 +172,28 @@ def pyramid(shape: Sequence[int], least: int = 8) -> list[tuple[int, int]]:
     Raises:
         ValueError: If the shape is not (C, H, W) or a side is below ``least``.
     """
-    if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < least:
-        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of {least} or more")
-    sizes = [(shape[1], shape[2])]
+    _, height, width = image(shape, least)
+    return halves((height, width), least)
+
+
+def halves(size: tuple[int, int], least: int) -> list[tuple[int, int]]:
+    """Return a map's sides and its halves', smallest first: odd ones upwards, while both are ``least`` or more."""
+    sizes = [size]
     while min(sizes[0]) >= least:
         height, width = sizes[0]
         sizes.insert(0, ((height + 1) // 2, (width + 1) // 2))
     return sizes
+
+
+def image(shape: Sequence[int], least: int) -> tuple[int, ...]:
+    """Return the shape of an image, checked.
+
+    Raises:
+        ValueError: If it is not (C, H, W) or a side is below ``least``.
+    """
+    if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < least:
+        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of {least} or more")
+    return tuple(shape)
 
 
 def _known(name: str, kind: str, known: tuple[str, ...]) -> str:

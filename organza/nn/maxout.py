@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from organza.nn.layers import Unit, numel
+from organza.nn.layers import Unit, image, numel
 
 __all__ = ["MaxoutConvDiscriminator", "MaxoutDiscriminator", "RectifierConvGenerator", "RectifierGenerator"]
 
@@ -98,7 +98,7 @@ class RectifierConvGenerator(nn.Module):
         self, latent: int, shape: Sequence[int], width: int = 8000, channels: int = 80, irange: float = 0.05
     ) -> None:
         super().__init__()
-        self.shape = _image(shape, 5)
+        self.shape = image(shape, 5)
         self.maps = (channels, *(-(-(side - 5) // 3) + 1 for side in shape[1:]))
         self.hidden = _hidden((latent, width, numel(self.maps)), ("relu", "sigmoid"), irange, 0.0)
         self.up = nn.ConvTranspose2d(channels, shape[0], 5, 3, bias=False)
@@ -186,7 +186,7 @@ class MaxoutConvDiscriminator(nn.Module):
         irange: float = 0.005,
     ) -> None:
         super().__init__()
-        channels, *sides = _image(shape, 8)
+        channels, *sides = image(shape, 8)
         layers: list[nn.Module] = []
         for wide, (kernel, pad, pool) in zip(widths, ((8, 4, 4), (8, 3, 4), (5, 3, 2)), strict=True):
             layers += [
@@ -265,9 +265,3 @@ def _sparse(linear: nn.Linear, count: int) -> None:
     places = torch.rand(linear.weight.shape, device=linear.weight.device).topk(count, dim=1).indices
     linear.weight.zero_().scatter_(1, places, torch.randn(places.shape, device=places.device))
     nn.init.zeros_(linear.bias)
-
-
-def _image(shape: Sequence[int], least: int) -> tuple[int, ...]:
-    if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < least:
-        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of {least} or more")
-    return tuple(shape)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
-from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, numel, pyramid
+from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, pyramid
 
 __all__ = ["ResNetDiscriminator", "ResNetGenerator"]
 
@@ -38,9 +38,9 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         self.sizes = pyramid(shape)
         self.width = width
-        self.start = _glorot(nn.Linear(latent, width * numel(self.sizes[0])), 1.0)
+        self.start = glorot(nn.Linear(latent, width * numel(self.sizes[0])))
         self.blocks = nn.ModuleList(_Up(width, size) for size in self.sizes[1:])
-        end = _glorot(nn.Conv2d(width, shape[0], 3, padding=1), 1.0)
+        end = glorot(nn.Conv2d(width, shape[0], 3, padding=1))
         self.end = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), end, Unit("tanh"))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ class _Up(nn.Module):
         super().__init__()
         self.size = size
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
-        self.convs = nn.ModuleList(_glorot(nn.Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
-        self.shortcut = _glorot(nn.Conv2d(width, width, 1), 1.0)
+        self.convs = nn.ModuleList(glorot(nn.Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
+        self.shortcut = glorot(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.convs[0](self._double(relu(self.norms[0](x))))
@@ -113,10 +113,3 @@ class _Down(nn.Module):
         if self.halve:
             return torch.add(avg_pool2d(h, 2), self.shortcut(avg_pool2d(x, 2)))
         return torch.add(h, self.shortcut(x))
-
-
-def _glorot(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
-    nn.init.xavier_uniform_(layer.weight, gain)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -52,7 +52,6 @@ RECIPES: dict[str, Callable[..., Plan]] = {
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.
 MINUTES = {"quick": 2.1}
 
-
 # The images that a recipe's paper or code is about, where they are not MNIST's: what `organza recipes NAME` shows.
 SHAPES = {
     "goodfellow2014-tfd": (1, 48, 48),

@@ -9,7 +9,7 @@ from organza.nn import DCGANDiscriminator, DCGANGenerator
 from organza.objective import LeastSquares, NonSaturating, Objective
 from organza.optimizer import Adam
 from organza.plan import Plan, part
-from organza.prior import Prior, Uniform
+from organza.prior import Uniform
 from organza.recipes.images import pictures
 from organza.training import Training
 
@@ -61,11 +61,10 @@ def networks(data: Spec, latent: int, norm: bool = True) -> dict[str, Any]:
 
 def _plan(name: str, data: Spec, images: int, objective: Objective, batch: int) -> Plan:
     pictures(name, data)
-    prior: Prior = Uniform(100, -1.0, 1.0)
     return Plan.of(
         recipe=name,
         **networks(data, 100),
-        prior=prior,
+        prior=Uniform(100, -1.0, 1.0),
         objective=objective,
         training=Training(
             images=images,

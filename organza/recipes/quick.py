@@ -10,6 +10,7 @@ from organza.optimizer import Adam
 from organza.penalty import R1, R2
 from organza.plan import Plan, part
 from organza.prior import Normal
+from organza.recipes.images import are_pictures
 from organza.schedule import Linear
 from organza.term import Lazy
 from organza.training import Training
@@ -33,7 +34,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
         Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
     """
     rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), beta1=0.0, beta2=0.99)
-    if len(data.shape) != 3 or min(data.shape[1:]) < 8:
+    if not are_pictures(data):
         return _points(data, images, rule)
     return Plan.of(
         recipe="quick",
