@@ -26,8 +26,8 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
     Other data, such as points of the plane or images below 8 x 8: perceptrons and RpGAN with R1 and R2, which loses no
     modes.
 
-    On the built-in digits 90,000 to 131,000 images (2 to 3 minutes, two cores) gave every class 6.8 % to 14 % of 1,000
-    samples, at a median confidence of 0.994 to 0.998 (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
+    On the built-in digits 142,000 to 231,000 images (2 to 3 minutes, two cores) gave every class 7.4 % to 12.7 % of
+    1,000 samples, at a median confidence of 0.998 or more (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
 
     References:
         Unsupervised Representation Learning with Deep Convolutional GANs (Radford, Metz, Chintala, 2016)
