@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from organza.api import load, resume, train
+    from organza.api import compare, evaluate, load, resume, train
     from organza.augment import DiffAugment
     from organza.data import open_data
     from organza.game import Game
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from organza.training import Training, fit
 
 _HOME = {
-    "api": ("load", "resume", "train"),
+    "api": ("compare", "evaluate", "load", "resume", "train"),
     "augment": ("DiffAugment",),
     "data": ("open_data",),
     "game": ("Game",),

@@ -1,96 +1,48 @@
-"""The commands as functions: train, resume, load.  The command line is a thin shell around them."""
+"""The commands as functions: train, resume, load, evaluate, compare.  The command line is a thin shell around them."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-import math
 import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from organza import __version__, auto, pretrained, report
-from organza.auto import Choice
+from organza import __version__, evaluation, pretrained, report
+from organza import scores as of_a_run
 from organza.data import Data, open_data
-from organza.device import pick_device, undisturbed
+from organza.decision import Decision, decide, fastest, fitting, measure, one_length, prepare
+from organza.device import pick_device
+from organza.distributed import rank
+from organza.evaluation import Evaluation
 from organza.game import Game
+from organza.metrics.score import Score
 from organza.model import Model
 from organza.plan import Plan
-from organza.recipes import MINUTES, RECIPES
-from organza.recipes import recipe as named_recipe
+from organza.recipes import RECIPES
 from organza.run import Run
-from organza.training import Diverged, State, fit
+from organza.training import Diverged, Judge, State, fit
 
-__all__ = ["Decision", "decide", "fastest", "free_folder", "load", "measure", "prepare", "resume", "train"]
+__all__ = [
+    "Decision",
+    "compare",
+    "decide",
+    "evaluate",
+    "fastest",
+    "free_folder",
+    "load",
+    "measure",
+    "prepare",
+    "resume",
+    "train",
+]
 
 Watch = Callable[[State], bool | None]
-
-
-def prepare(
-    data: Data,
-    recipe: str = "quick",
-    images: int | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> Plan:
-    """Return a recipe's plan for this data, with changes, checked to fit.
-
-    Arguments:
-        data: The data set.
-        recipe: A name in ``organza.recipes.RECIPES``.
-        images: The length of the run; the recipe's own if None.
-        changes: New values by dotted key (``{"training.batch": 32}``).
-
-    Raises:
-        ValueError: One line for each mistake.
-    """
-    make = named_recipe(recipe)
-    for fixed in ("data", "recipe"):
-        if fixed in (changes or {}):
-            raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
-    plan = make(data.spec) if images is None else make(data.spec, images)
-    plan = plan.set({**(changes or {}), "data": data.name})
-    plan.fits(data.spec)
-    return plan
-
-
-def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> float:
-    """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
-    state = State(plan.game(), plan.play(), data, pick_device(device))
-    state.steps = 1001  # past the rounds in which D moves a hundred times, with which WGAN begins
-    with undisturbed(state.device, state.training.threads):
-        begin, images = time.monotonic(), 0
-        for rounds in itertools.count(1):
-            state.training.moves(state, state.stream)
-            float(next(iter(state.sums.values())))  # wait for the device
-            if (spent := time.monotonic() - begin) > seconds:
-                break
-            if rounds == 3:  # warm
-                begin, images = time.monotonic(), state.images
-        return (state.images - images) / spent
-
-
-def fastest(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> tuple[int, float]:
-    """Return the number of CPU threads that plays the plan fastest here, and its images a second.
-
-    From one thread it doubles while that pays.  Threads of a small network wait for each other more than they work,
-    all the more on a machine that is busy otherwise.
-    """
-    if pick_device(device).type != "cpu" or plan.training["threads"]:
-        return int(plan.training["threads"]), measure(plan, data, device, seconds)
-    best = (0, 0.0)
-    for threads in (2**i for i in range(torch.get_num_threads().bit_length())):
-        speed = measure(plan.set({"training.threads": threads}), data, device, seconds)
-        if speed < 1.05 * best[1]:
-            break
-        best = (threads, speed)
-    return best
 
 
 def free_folder(data: Data, recipe: str) -> Path:
@@ -98,103 +50,6 @@ def free_folder(data: Data, recipe: str) -> Path:
     name = re.sub(r"(?:\.np[yz]\b|[^\w.-])+", "-", Path(data.name).name).strip("-")  # mnist[:50000] -> mnist-50000
     stem = f"{name or 'data'}-{recipe}"
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What will be trained: the final plan, and each choice with its reason.
-
-    Arguments:
-        plan: The plan, with its length in images.
-        choices: What was chosen, and what it will take: parameters, memory, time.
-    """
-
-    plan: Plan
-    choices: tuple[Choice, ...]
-
-
-def decide(
-    data: Data,
-    recipe: str | None = None,
-    *,
-    images: int | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    changes: Mapping[str, Any] | None = None,
-    timed: bool = True,
-) -> Decision:
-    """Decide what :func:`train` with the same arguments would train; the speed here is measured where it is needed.
-
-    Arguments:
-        data: The data set.
-        recipe: The recipe's name; chosen from the data and the device if None.
-        images: The length of the run in images shown to D; the recipe's own if neither is given.
-        minutes: Its length in minutes instead.
-        seed: Of everything.
-        device: "auto", "cpu", "cuda" or "mps".
-        changes: New values of the plan by dotted key.
-        timed: Whether to measure how long it will take even if ``images`` is known.
-
-    Raises:
-        ValueError: One line for each mistake.
-    """
-    changes = {"training.seed": seed, **(changes or {})}
-    if isinstance(changes.get("training.images"), int):
-        if images not in (None, changes["training.images"]):
-            raise ValueError(
-                f"got images={images} and training.images={changes['training.images']}: give one of the two"
-            )
-        images = changes["training.images"]  # so that schedules which span the run agree with it
-    _one_length(images, minutes)
-    where = pick_device(device)
-    reasons: tuple[Choice, ...] = ()
-    if recipe is None:
-        chosen = auto.choose(data.spec, where)
-        reasons = tuple(choice for choice in chosen.reasons if choice.stands(changes))
-        recipe, changes = chosen.recipe, {**chosen.changes, **changes}
-        if images is None and minutes is None:
-            images, minutes = chosen.images, chosen.minutes
-        else:
-            reasons = tuple(choice for choice in reasons if choice.name != "length")
-    if images is None and minutes is None:
-        minutes = MINUTES.get(recipe)
-    plan = prepare(data, recipe, images, changes)
-    room = auto.capacity(where)
-    if reasons and "training.accumulate" not in changes:
-        parts = auto.micro_batches(plan, data.spec, room)
-        plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
-        fits = Choice("accumulate", f"{parts} micro-batches", f"to fit into {room / 2**30:,.1f} GiB")
-        reasons = (*reasons, fits) if parts > 1 else reasons
-    held = auto.memory(plan, data.spec)
-    speed: float | None = None
-    if minutes is not None:
-        threads, length, speed = _length(plan, data, device, minutes)
-        plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
-    elif timed and held < room:
-        speed = measure(plan, data, device)
-    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)))
-
-
-def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float, speed: float | None) -> list[Choice]:
-    """What the plan takes: parameters, memory and time."""
-    with torch.device("meta"):
-        players = plan.game().players
-    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in players.items()}
-    what = "weights, gradients, moments, average and one turn's graph, at least"
-    if held > room:
-        parts = auto.micro_batches(plan, data.spec, room)
-        what = f"more than the {room / 2**30:,.1f} GiB there are; try --set training.accumulate={parts}"
-    costs = [
-        Choice("parameters", f"G {sizes['generator']:,}, D {sizes['discriminator']:,}", plan.generator["kind"]),
-        Choice("memory", f"{held / 2**20:,.0f} MiB", what),
-    ]
-    if speed is not None:
-        seconds, shown = plan.training["images"] / speed, f"{plan.training['images']:,} images"
-        threads = f", {plan.training['threads']} threads" if plan.training["threads"] else ""
-        took = timedelta(seconds=round(seconds))
-        costs.append(Choice("time", f"{took} for {shown}", f"{speed:,.0f} images/s measured on {device}{threads}"))
-    return costs
 
 
 def train(
@@ -243,24 +98,9 @@ def train(
     plan = decision.plan
     if tell is not None:
         tell(decision)
+    judge = _judge(plan, data, device)
     folder = Run.create(run or free_folder(data, plan.recipe), {"organza": __version__, **plan.json()})
-    return _play(plan, data, folder, device, watch)
-
-
-def _one_length(images: int | None, minutes: float | None) -> None:
-    """Refuse two lengths at once."""
-    if images is not None and minutes is not None:
-        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
-
-
-def _length(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int, float]:
-    """The best number of threads, the images that fit into so many minutes here (measuring included), and the speed."""
-    if not 0 < minutes < math.inf:
-        raise ValueError(f"minutes={minutes}: must be above 0 and finite")
-    begin, batch = time.monotonic(), int(plan.training["batch"])
-    threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
-    left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))
-    return threads, max(1, int(speed * left / batch)) * batch, speed
+    return _play(plan, data, folder, judge, device, watch)
 
 
 def resume(
@@ -291,9 +131,9 @@ def resume(
     pick_device(device)
     done = max(folder.checkpoints(), default=0)
     threads = int(plan.training["threads"]) or torch.get_num_threads()
-    _one_length(images, minutes)
+    one_length(images, minutes)
     if minutes is not None:
-        images = done + _length(plan.set({"training.threads": threads}), data, device, minutes)[1]
+        images = done + fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
     if images is not None:
         if images < done:
             raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
@@ -306,13 +146,22 @@ def resume(
             images = None
         return watch(state) if watch is not None else None
 
-    return _play(plan, data, folder, device, replanned)
+    return _play(plan, data, folder, _judge(plan, data, device), device, replanned)
 
 
-def _play(plan: Plan, data: Data, folder: Run, device: str, watch: Watch | None) -> Model:
+def _judge(plan: Plan, data: Data, device: str) -> Judge | None:
+    """What judges the samples by the way, if the plan asks for it."""
+    if plan.evaluation is None:
+        return None
+    asked = Evaluation(**{name: value for name, value in plan.evaluation.items() if name != "kind"})
+    score = evaluation.scorer(asked, data, plan.conditional, plan.training["seed"], pick_device(device))
+    return Judge(score, asked.every, asked.key, asked.best == "high")
+
+
+def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str, watch: Watch | None) -> Model:
     game = plan.game()
     try:
-        model = fit(game, data, plan.play(), run=folder, device=device, watch=watch)
+        model = fit(game, data, plan.play(), run=folder, device=device, watch=watch, judge=judge)
     except Diverged:
         report.write(folder, game.equilibrium())
         raise
@@ -342,6 +191,7 @@ def load(
     prior: Any = None,
     conditional: bool = False,
     device: str = "auto",
+    best: bool = False,
 ) -> Model:
     """Return the generator of a run, with averaged weights, or one that was passed on by ``save_pretrained``.
 
@@ -351,6 +201,7 @@ def load(
         prior: Its prior, for such a run.
         conditional: Whether it takes the condition y, for such a run.
         device: "auto", "cpu", "cuda" or "mps".
+        best: Whether to take the checkpoint that was the best by the score of ``plan.evaluation``, not the last.
 
     Raises:
         ValueError: If there is no such run, or its weights do not fit.
@@ -364,13 +215,105 @@ def load(
         generator, prior, conditional = game.generator, game.prior, game.conditional
     elif prior is None:
         raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
-    groups, state, _ = folder.load()
+    marked = folder.best if best else None
+    if best and marked is None:
+        raise ValueError(f"{run} has no best checkpoint: train with --evaluate frechet, which keeps it")
+    groups, state, _ = folder.load(None if marked is None else marked["images"])
     try:
         generator.load_state_dict(groups["ema"])
     except RuntimeError as error:
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
     config = None if plan is None else _config(plan, state["images"])
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
+
+
+def evaluate(
+    model: str | Path | Model | None = None,
+    *,
+    fake: Any = None,
+    data: Any = None,
+    split: str | None = None,
+    metrics: Sequence[str] | None = None,
+    features: str | nn.Module | None = None,
+    n: int = 10_000,
+    seed: int = 0,
+    device: str = "auto",
+    best: bool = False,
+    floors: bool = True,
+    watch: evaluation.Watch | None = None,
+) -> list[Score]:
+    """Judge a generator, or samples that another program made, against real data; a run keeps its scores.
+
+    Arguments:
+        model: A run folder, the folder of a pretrained model, or a model.
+        fake: Samples instead: a folder of pictures, an .npz or .npy file, or an array; then ``data`` is needed.
+        data: The real data; what the model was trained on if None.
+        split: "train" or "test"; "test" where the data has one.
+        metrics: Names of metrics, see ``organza.metrics.METRICS``; the usual ones that apply if None.
+        features: An extractor's name, see :mod:`organza.metrics.features`, or a network; as suits the data if None.
+        n: How many samples to draw, or to use of ``fake`` at most.
+        seed: Of the samples and of all chance in the metrics.
+        device: "auto", "cpu", "cuda" or "mps".
+        best: Whether to judge the run's best checkpoint instead of its last.
+        floors: Whether to measure the floors too.
+        watch: Called with (what is done, how much of it, of how much).
+
+    Raises:
+        ValueError: One line for each mistake; nothing is written then.
+    """
+    if (model is None) == (fake is None):
+        raise ValueError("give a run to draw samples from, or the samples themselves (--fake, with --real DATA)")
+    if n < evaluation.LEAST:
+        raise ValueError(f"n={n}: too few to measure anything; at least {evaluation.LEAST} are needed")
+    where, names = pick_device(device), None if metrics is None else list(metrics)
+    common: dict[str, Any] = {
+        "metrics": names,
+        "features": features,
+        "seed": seed,
+        "device": where,
+        "floors": floors,
+        "watch": watch,
+    }
+    if model is None:
+        if data is None:
+            raise ValueError("--fake needs --real DATA: what the samples are to be compared with")
+        against = evaluation.reference(data, split)
+        return evaluation.evaluate(evaluation.some(evaluation.opened(fake), n, seed), against, **common)
+    if not isinstance(model, Model):
+        model = load(model, device=device, best=best)
+    source = (model.config or {}).get("data")
+    if source is None and data is None:
+        raise ValueError("what the model was trained on is not known: give the real data (--data)")
+    against = evaluation.reference(data if source is None else source, split, None if source is None else data)
+    y = evaluation.conditions(against, n, seed) if model.conditional else None
+    drawn = evaluation.draw(model, n, seed, y, watch)
+    scores = evaluation.evaluate(drawn, against, conditional=model.conditional, **common)
+    images = (model.config or {}).get("images")
+    scores = [replace(score, images=images) for score in scores]
+    if model.run is not None and rank() == 0:
+        of_a_run.keep(model.run, scores, drawn.x, None if against.train is None else against.train.x)
+        folder = Run(model.run)
+        report.write(folder, {} if "python" in folder.plan else _plan(folder).game().equilibrium())
+    return scores
+
+
+def compare(runs: Sequence[str | Path], metrics: Sequence[str] | None = None) -> dict[str, list[Score | None]]:
+    """Return the newest score of each run by each metric, {key: [score of each run or None]}.
+
+    Raises:
+        ValueError: If a run has no scores, or none by a metric that is named.
+    """
+    found = []
+    for run in runs:
+        scores = {score.key: score for score in of_a_run.read(Run(run).path)}
+        if not scores:
+            raise ValueError(f"{run} has no scores yet: organza evaluate {run}")
+        found.append(scores)
+    keys = list(dict.fromkeys(key for scores in found for key in scores))
+    for name in metrics or ():
+        if name not in keys:
+            raise ValueError(f"no run has a score {name!r}; there are {', '.join(keys)}")
+    return {key: [scores.get(key) for scores in found] for key in metrics or keys}
 
 
 def _plan(folder: Run) -> Plan:

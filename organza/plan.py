@@ -23,6 +23,7 @@ from torch import nn
 from organza import augment, energy, moves, objective, optimizer, penalty, prior, schedule, term
 from organza import nn as networks
 from organza.data import Spec
+from organza.evaluation import Evaluation
 from organza.game import Augment, Constraint, Game
 from organza.round import Batch, Draw, key
 from organza.training import Training
@@ -65,6 +66,7 @@ KINDS: dict[type, dict[str, type]] = {
     optimizer.Optimizer: _final(optimizer, optimizer.Optimizer),
     schedule.Schedule: _final(schedule, schedule.Schedule),
     Training: {"Training": Training},
+    Evaluation: {"Evaluation": Evaluation},
 }
 
 
@@ -102,6 +104,7 @@ class Plan:
         constraints: What is done to weights after a step.
         conditional: Whether the networks take the label y.
         joint: Whether D sees real and fake in one call.
+        evaluation: How samples are judged by the way.
         recipe: The recipe this plan came from.
         data: What :func:`~organza.data.open_data` is given.
     """
@@ -116,6 +119,7 @@ class Plan:
     constraints: tuple[Part, ...] = ()
     conditional: bool = False
     joint: bool = False
+    evaluation: Part | None = None
     recipe: str = ""
     data: str = "digits"
 
@@ -193,7 +197,7 @@ class Plan:
             return Game(
                 generator=_build(nn.Module, self.generator),
                 discriminator=_build(nn.Module, self.discriminator),
-                **{name: _build(noun, getattr(self, name)) for name, noun in _NOUNS.items() if name != "training"},
+                **{name: _build(noun, getattr(self, name)) for name, noun in _NOUNS.items() if name in _OF_THE_GAME},
                 conditional=self.conditional,
                 joint=self.joint,
             )
@@ -249,6 +253,7 @@ class _Schema:
         constraints: Sequence[Constraint] = (),
         conditional: bool = False,
         joint: bool = False,
+        evaluation: Evaluation | None = None,
         recipe: str = "",
         data: str = "digits",
     ) -> None: ...
@@ -261,7 +266,9 @@ _NOUNS: dict[str, Any] = {
     "augment": Augment,
     "constraints": Constraint,
     "training": Training,
+    "evaluation": Evaluation,
 }
+_OF_THE_GAME = ("prior", "objective", "terms", "augment", "constraints")
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from organza.model import Model
     from organza.training import State
 
-__all__ = ["Watch", "playing"]
+__all__ = ["Watch", "measuring", "playing"]
 
 
 class Watch:
@@ -133,3 +133,26 @@ def playing(as_json: bool) -> Iterator[Watch]:
         watch.end()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def measuring(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows what is being measured, and how much of it is done: a bar on a terminal, else a line for each thing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or as_json:
+        said: list[str] = []
+
+        def tell(what: str, done: int, total: int) -> None:
+            if not as_json and what not in said[-1:]:
+                said.append(what)
+                console.print(what, style="dim", highlight=False, soft_wrap=True)
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description:32}"), BarColumn(bar_width=24), TextColumn("{task.completed:,.0f}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -4,7 +4,8 @@
     RUN/log.jsonl                 one JSON object a line, in order of `images` (images shown to D so far)
     RUN/samples/IMAGES.png        pictures by the way
     RUN/checkpoints/IMAGES/       GROUP.safetensors ..., state.json, MANIFEST.json
-    RUN/model/, RUN/report.html   written by others
+    RUN/best.json                 which checkpoint a score found best; it stays
+    RUN/model/, RUN/scores.json, RUN/evaluation/, RUN/report.html   written by others
 
 A checkpoint is *complete* when every file named in its manifest is there in its full size, and *sound* when
 every SHA-256 matches too. `Run.save` writes to `.tmp-IMAGES`, syncs each file, then the folder, and renames:
@@ -57,6 +58,7 @@ class Run:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self._log, self._checkpoints = self.path / "log.jsonl", self.path / "checkpoints"
+        self._best = self.path / "best.json"
         if not (self.path / "plan.json").is_file():
             raise ValueError(f"no run at {path} (no plan.json); organza train --run {path} starts one")
 
@@ -133,6 +135,21 @@ class Run:
                 sample.unlink()
         if self._log.exists():
             self._rewrite(record for record in self.records() if record.get("images", 0) <= images)
+        if (best := self.best) is not None and best["images"] > images:
+            self._best.unlink()
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """Which checkpoint is the best so far, by which score: {"images", "name", "value"}; None if none was marked."""
+        try:
+            best: dict[str, Any] = json.loads(self._best.read_bytes())
+            return {"images": int(best["images"]), "name": str(best["name"]), "value": float(best["value"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def mark(self, images: int, name: str, value: float) -> None:
+        """Marks the checkpoint at `images` as the best by a score: no later `save` deletes it while it is."""
+        write_text(self._best, json.dumps({"images": images, "name": name, "value": value}, allow_nan=False) + "\n")
 
     def save(
         self,
@@ -141,7 +158,7 @@ class Run:
         state: Mapping[str, Any],
         keep: int = 2,
     ) -> Path:
-        """Writes checkpoints/`images` atomically, then deletes all others but the `keep` - 1 before it.
+        """Writes checkpoints/`images` atomically, then deletes all others but the `keep` - 1 before it and the best.
 
         Checkpoints beyond `images` are deleted too: they are the future of a run that was rewound.
 
@@ -229,10 +246,11 @@ class Run:
 
     def _prune(self, images: int, keep: int) -> None:
         kept: set[int] = set()
+        best = self.best["images"] if self.best is not None else None
         for number, folder in self._folders():
             if number <= images and number not in kept and len(kept) < keep and _is_complete(folder):
                 kept.add(number)
-            else:
+            elif number != best or folder.name != str(number):
                 _remove(folder)
         for folder in self._checkpoints.glob(".tmp-*"):
             _remove(folder)

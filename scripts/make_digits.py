@@ -2,9 +2,9 @@
 
     python scripts/make_digits.py FOLDER [--out FILE]
 
-FOLDER holds the four gzip files.  Kept are the first 1,000 training and the first 200 test images of each
-class, in the order of the original files.  The same zlib writes the same bytes each time: the archive carries
-no date.
+FOLDER holds the four gzip files.  Kept are the first 1,000 training images of each class, and 200 test images of each,
+evenly spread, since the two halves of the test part are of different writers; in the order of the original files.  The
+same zlib writes the same bytes each time: the archive carries no date.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from organza.data import mnist
 PER_CLASS = {"train": 1_000, "test": 200}
 
 
-def first_of_each_class(y: NDArray[np.uint8], n: int) -> NDArray[np.int64]:
-    """The indices, ascending, of the first n of each class."""
-    return np.sort(np.concatenate([np.flatnonzero(y == label)[:n] for label in range(10)]))
+def some_of_each_class(y: NDArray[np.uint8], n: int, spread: bool) -> NDArray[np.int64]:
+    """The indices, ascending, of n of each class: the first, or evenly spread."""
+    found = [np.flatnonzero(y == label) for label in range(10)]
+    return np.sort(np.concatenate([rows[np.arange(n) * len(rows) // n] if spread else rows[:n] for rows in found]))
 
 
 def make(folder: Path, out: Path) -> None:
@@ -32,7 +33,7 @@ def make(folder: Path, out: Path) -> None:
         for split, prefix in (("train", "train"), ("test", "t10k")):
             x = mnist.read_idx(contents[f"{prefix}-images-idx3-ubyte.gz"])
             y = mnist.read_idx(contents[f"{prefix}-labels-idx1-ubyte.gz"])
-            kept = first_of_each_class(y, PER_CLASS[split])
+            kept = some_of_each_class(y, PER_CLASS[split], spread=split == "test")
             for name, array in ((f"{split}_x", x[kept]), (f"{split}_y", y[kept])):
                 member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 member.compress_type = zipfile.ZIP_DEFLATED

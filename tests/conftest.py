@@ -51,6 +51,14 @@ def organza_data():
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Features of real data are kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORGANZA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def is_local(host):
     """Whether a host name or address is this machine. None and "" mean so to the socket functions."""
     if isinstance(host, bytes):

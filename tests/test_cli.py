@@ -199,7 +199,7 @@ def test_help_is_light() -> None:
     """`organza --help` loads no heavy library; its time is measured in benchmarks."""
     code = (
         "import sys, io, contextlib; sys.argv = ['organza', '--help']; from organza import cli\n"
-        "with contextlib.redirect_stdout(io.StringIO()):\n    code = cli._run(cli.app)\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    code = cli.run(cli.app)\n"
         "print(code, [m for m in ('torch', 'numpy', 'pydantic', 'matplotlib', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -312,7 +312,7 @@ def test_nearest_finds_data_that_moved(organza) -> None:
     Path("here.npy").rename("there.npy")
     code, out, err = organza("sample", "run", "--nearest")
     assert (code, out) == (2, "") and len(err.splitlines()) == 1
-    assert "needs the training data: here.npy: there is no such file; give it by --data" in err
+    assert "needs the training data: here.npy: there is no such file or folder; give it by --data" in err
     assert organza("sample", "run", "-n", "4", "--nearest", "--data", "there.npy")[0] == 0
     assert Path("run/nearest-4-0.png").exists()
     code, _, err = organza("sample", "run", "--nearest", "--data", "ring")

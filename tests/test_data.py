@@ -220,7 +220,7 @@ def test_a_built_in_name_comes_before_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("ring").mkdir()
     assert open_data(" Ring ").name == "ring"
-    assert "image folders" in refusal("./ring")
+    assert "ring holds no images" in refusal("./ring")
 
 
 @pytest.mark.parametrize(
@@ -309,8 +309,8 @@ def test_files_that_cannot_be_used(tmp_path):
     assert "cannot be read" in written("huge.npy", huge.getvalue())
     assert "holds the arrays images, names: give x" in written("pairs.npz", pairs.getvalue())
     assert "type int64" in (np.save(tmp_path / "i.npy", np.zeros((2, 3), int)), refusal(tmp_path / "i.npy"))[1]
-    for other in (written("photos.zip", good.getvalue()), written("cat.png", b""), refusal(tmp_path)):
-        assert "reads files of arrays (.npy and .npz), not image folders, zip archives" in other
+    for other in (written("photos.zip", good.getvalue()), written("cat.png", b"")):
+        assert "reads files of arrays (.npy and .npz) and folders of images, not zip archives" in other
 
 
 def test_no_object_is_ever_unpickled(tmp_path):

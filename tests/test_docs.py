@@ -79,7 +79,7 @@ def check(recipe: str, data: Data, settings: tuple[str, ...]) -> None:
     """Raise what the user would be told if there is no such recipe, or its plan does not take data and settings."""
     if recipe in RECIPES and not settings and data is not POINTS:
         return  # every recipe takes pictures, as its own tests show
-    api.prepare(data, recipe, None, cli._changes(list(settings)))
+    api.prepare(data, recipe, None, cli.training.changes(list(settings)))
 
 
 def stand_in(name: str) -> Data:
@@ -264,7 +264,7 @@ def test_the_line_of_the_screen_has_its_brackets(guide: str) -> None:
 def test_the_cured_patient_is_the_other_recipe(guide: str) -> None:
     """Section 4.1: mlp-literal with two settings is mlp."""
     (cure,) = (c.words for c in commands(guide) if "mlp-literal" in c.words and "--set" in c.words)
-    cured = api.prepare(DIGITS, "mlp-literal", None, cli._changes(parsed(cure)["set_"])).json()
+    cured = api.prepare(DIGITS, "mlp-literal", None, cli.training.changes(parsed(cure)["set_"])).json()
     assert {**cured, "recipe": "mlp"} == api.prepare(DIGITS, "mlp").json()
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from organza import picture, report
+from organza.report import curves, pictures
 from organza.run import Run
 
 VOID = {"meta", "link", "img", "br"}
@@ -278,11 +279,11 @@ def test_lines_are_thinned_with_every_peak():
     images = np.arange(20_000.0)
     values = np.sin(images)
     values[[7_777, 15_555]] = 50.0, -50.0
-    x, y = report._thin(images, values)
+    x, y = curves._thin(images, values)
     assert len(x) <= 1000 and x[0] == 0 and x[-1] == 19_999 and (np.diff(x) > 0).all()
     assert {7_777, 15_555} <= set(x) and np.array_equal(values[x.astype(int)], y)
     values[3_000:3_500] = np.nan
-    assert np.isnan(report._thin(images, values)[1]).any()
+    assert np.isnan(curves._thin(images, values)[1]).any()
 
 
 def test_the_page_stays_small(tmp_path, monkeypatch):
@@ -291,11 +292,11 @@ def test_the_page_stays_small(tmp_path, monkeypatch):
     run = make(tmp_path / "run", records=0, samples=())
     (run.path / "log.jsonl").write_text("\n".join(lines) + "\n")
     size = report.write(run, EQUILIBRIUM).stat().st_size
-    assert size + 4 / 3 * (report.GRID_BYTES + report.FILM_BYTES) < 3e6
+    assert size + 4 / 3 * (pictures.GRID_BYTES + pictures.FILM_BYTES + pictures.NEAREST_BYTES) < 3e6
     run = make(tmp_path / "noise", records=0, samples=range(30), side=90)
     for grid, film, least in ((5_000, 200_000, 12), (3_000, 100_000, 12), (10_000, 400_000, 30)):
-        monkeypatch.setattr(report, "GRID_BYTES", grid)
-        monkeypatch.setattr(report, "FILM_BYTES", film)
+        monkeypatch.setattr(pictures, "GRID_BYTES", grid)
+        monkeypatch.setattr(pictures, "FILM_BYTES", film)
         images = [base64.b64decode(image["src"].split(",")[1]) for image in Page(report.write(run)).all("img")]
         assert 0.5 * grid < len(images[0]) <= grid or grid == 10_000
         assert len(images[1]) <= film

@@ -305,7 +305,8 @@ KINDS = {"Clip", "MaxColumnNorm"} | {
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, FAMILIES) and value not in FAMILIES
 }
-DEFAULTS = {"training.py": ["Adam", "Adam", "Alternating"], "game.py": ["NonSaturating"], "moves.py": []}
+DEFAULTS = {"training/state.py": ["Adam", "Adam", "Alternating"], "training/__init__.py": [], "training/keeper.py": []}
+DEFAULTS |= {"game.py": ["NonSaturating"], "moves.py": []}
 
 
 def names_of_kinds(source):

@@ -1,8 +1,8 @@
 r"""Data: a finite sample :math:`x_1, \dots, x_N` of p_data, and the order in which training looks at it.
 
 A `Data` is one data set in memory, ``x`` with labels ``y`` or without.  `open_data` makes one from a built-in
-name, a file or an array.  `Order` says which example stands at which position of the endless stream, as a
-pure function of the seed and the position: to resume a stream is to know its position.
+name, a file, a folder of images or an array.  `Order` says which example stands at which position of the
+endless stream, as a pure function of the seed and the position: to resume a stream is to know its position.
 
 Values are uint8 in 0 to 255 at the border and float in [-1, 1] inside: ``x / 127.5 - 1``.
 """

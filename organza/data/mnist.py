@@ -4,8 +4,9 @@ An IDX file is a header in big-endian integers, two zero bytes, the type (8: uin
 the length of each axis in four bytes, and then the values, the last axis fastest.
 
 MNIST: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998: 60,000 training and 10,000
-test images, 28 x 28, uint8, 10 classes.  ``digits`` holds the first 1,000 training and the first 200 test
-images of each class, in the order of the original files; ``scripts/make_digits.py`` wrote it.
+test images, 28 x 28, uint8, 10 classes.  ``digits`` holds the first 1,000 training images of
+each class, and 200 test images of each, evenly spread, since the two halves of the test part are of different writers,
+in the order of the original files; ``scripts/make_digits.py`` wrote it.
 """
 
 import hashlib

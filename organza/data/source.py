@@ -1,14 +1,14 @@
 """Data sets in memory, and where they come from.
 
-`open_data` takes what a user has, a built-in name, a file or an array, and gives a `Data`; every other module
-sees only that.  What a built-in name means stands in `mnist` and `synthetic`, what an array may be in
-`arrays`.
+`open_data` takes what a user has, a built-in name, a file, a folder of images or an array, and gives a `Data`;
+every other module sees only that.  What a built-in name means stands in `mnist` and `synthetic`, what an array
+may be in `arrays`, what a folder may hold in `images`.
 """
 
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import arrays, mnist, synthetic
+from . import arrays, images, mnist, synthetic
 
 __all__ = ["Data", "Source", "Spec", "names", "open_data"]
 
@@ -48,14 +48,17 @@ class Data:
     """One data set in memory.  `open_data` makes it from what it has checked.
 
     Arguments:
-        name: Where it comes from: a built-in name, the path of a file, or "array".
+        name: Where it comes from: a built-in name, the path of a file or folder, or "array".
         x: The examples: images (N, C, H, W), as uint8 or as float32 in [-1, 1], or vectors (N, d), float32.
         y: The labels, (N,), int64: 0 to classes - 1, -1 for unlabelled; or None.
+        lossy: Whether any image is known to come from a file compressed with loss, such as JPEG; a measure of
+            likeness to such images also sees the traces of the compression.
     """
 
     name: str
     x: Tensor
     y: Tensor | None = None
+    lossy: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
@@ -106,7 +109,7 @@ class Data:
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
-        return Data(self.name, self.x.to(device), None if self.y is None else self.y.to(device))
+        return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
@@ -132,10 +135,12 @@ def open_data(source: Source, split: str = "train") -> Data:
 
     Arguments:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
-            optionally y; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.
-            What x may be stands in `organza.data.arrays`.  A built-in name comes before a file of that name:
-            write ``./digits`` for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``.  x
-            shares memory with the array it was made from, where nothing had to be converted.
+            optionally y; the path of a folder of images, or of one folder of images a class; an array or
+            tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be stands in
+            `organza.data.arrays`, what a folder may hold in `organza.data.images`.  A built-in name comes before
+            a file or folder of that name: write ``./digits`` for the file.  A name or path may end in
+            ``[start:stop]``: ``mnist[:50000]``.  x shares memory with the array it was made from, where nothing had
+            to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
     Raises:
@@ -163,6 +168,8 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise ValueError(f"split {split!r}: only built-in data sets have one; open the test data as data of its own")
     if path is None:
         return _checked("array", *(source if isinstance(source, tuple) else (source, None)))
+    if path.is_dir():
+        return Data(str(path), *images.read_folder(path))
     given = arrays.read_arrays(path)
     try:
         return _checked(str(path), *given)
@@ -179,7 +186,7 @@ def _sliced(data: Data, part: str) -> Data:
     first, last = int(found[1] or 0), int(found[2] or len(data))
     if not first < last <= len(data):
         raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
-    return Data(name, data.x[first:last], None if data.y is None else data.y[first:last])
+    return replace(data, name=name, x=data.x[first:last], y=None if data.y is None else data.y[first:last])
 
 
 def _checked(name: str, x: Any, y: Any) -> Data:
@@ -190,18 +197,18 @@ def _checked(name: str, x: Any, y: Any) -> Data:
 
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:
-    """The path of a file of arrays, if there is one."""
+    """The path of a file of arrays or of a folder, if there is one."""
     path = Path(os.path.expanduser(source))
     is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
-    if os.path.isdir(path) or (is_file and path.suffix.lower() not in arrays.SUFFIXES):
+    if is_file and path.suffix.lower() not in arrays.SUFFIXES:
         raise ValueError(
-            f"{path}: this version reads files of arrays ({' and '.join(arrays.SUFFIXES)}), not image "
-            f"folders, zip archives or other files; built-in are {', '.join(names())}"
+            f"{path}: this version reads files of arrays ({' and '.join(arrays.SUFFIXES)}) and folders of images, not "
+            f"zip archives or other files; built-in are {', '.join(names())}"
         )
-    if is_file:
+    if is_file or os.path.isdir(path):
         return path
     if len(path.parts) > 1 or path.suffix:
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path}: there is no such file or folder")
     raise _unknown("data set or file", str(source), names())
 
 

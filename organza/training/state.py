@@ -1,38 +1,31 @@
-r"""Training: play the game by its moves until D has seen so many images.
+"""The settings of a training, and its state: all that changes between two rounds, and nothing else.
 
-Nothing here depends on which game is played.  All that a run is, at any moment between two rounds, is in
-:class:`State`: the game's and the average's weights and buffers, the optimizers' moments, and two integers (images
-shown to D, moves of G).  All chance is re-derived from (seed, images, steps), so a restored state continues exactly.
+All chance is re-derived from (seed, images, steps), so that a restored state continues exactly.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from organza import picture
-from organza.data import Data, Order, open_data
-from organza.device import pick_device, seed_networks, undisturbed
+from organza.data import Data, Order
+from organza.device import seed_networks
 from organza.ema import average, averaged
 from organza.game import Game
 from organza.model import Model
 from organza.moves import Alternating, Moves
 from organza.optimizer import Adam, Optimizer
 from organza.round import Batch, Draw, Player, Round, key
-from organza.run import Run
 from organza.schedule import Schedule, at
 
-__all__ = ["Diverged", "State", "Training", "fit"]
+__all__ = ["Diverged", "State", "Training"]
 
 
 class Diverged(ValueError):
@@ -275,126 +268,3 @@ def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
         if name not in free and saved["training"].get(name, value) != value:
             was = f"{name}={saved['training'][name]}"
             raise ValueError(f"the run was trained with {was}, not {value}; resume with the same settings")
-
-
-def fit(
-    game: Game,
-    data: Any,
-    training: Training | None = None,
-    *,
-    run: str | Path | Run | None = None,
-    device: str = "auto",
-    watch: Callable[[State], bool | None] | None = None,
-    evaluate: Callable[[Model], dict[str, float]] | None = None,
-    save_seconds: float = 60.0,
-    **changes: Any,
-) -> Model:
-    """Play the game and return the trained generator.
-
-    A run folder keeps the log, pictures of the same z and checkpoints; one that has checkpoints is continued exactly.
-
-    Arguments:
-        game: The game; it is trained in place.
-        data: Whatever :func:`~organza.data.open_data` takes.
-        training: How to play; ``changes`` replace single fields of it (``images=500_000``).
-        run: The run folder: a path (made if missing, resumed if not) or a :class:`~organza.run.Run`.
-        device: "auto", "cpu", "cuda" or "mps".
-        watch: Called after every round with the state; ends the training by returning True.
-        evaluate: Called at each picture with the model so far; the numbers it returns are logged.
-        save_seconds: Seconds from one checkpoint to the next (besides ``training.save_every``).
-
-    Raises:
-        ValueError: If data, settings or the run folder do not fit; nothing is written then.
-        Diverged: If a loss or weight is no longer finite.
-    """
-    training = _changed(training or Training(), changes)
-    state = State(game, training, open_data(data), pick_device(device))
-    keeper = Keeper(state, _folder(run, state), evaluate, save_seconds)
-    stop = False
-    with undisturbed(state.device, training.threads):
-        while state.images < training.images and not stop:
-            before = state.images
-            training.moves(state, state.stream)  # one round of the game
-            stop = watch is not None and bool(watch(state))
-            keeper.keep(before, stop)
-    return state.model(None if keeper.run is None else keeper.run.path)
-
-
-class Keeper:
-    """What is kept of a run and when: the log, pictures of the same z, checkpoints.  With no folder, nothing is.
-
-    The state is restored from the folder's newest good checkpoint if it has any.  Arguments: see :func:`fit`.
-    """
-
-    def __init__(
-        self,
-        state: State,
-        run: Run | None,
-        evaluate: Callable[[Model], dict[str, float]] | None,
-        save_seconds: float,
-    ) -> None:
-        self.state, self.run, self.evaluate, self.save_seconds = state, run, evaluate, save_seconds
-        self.saved_time = time.monotonic()
-        if run is None:
-            return
-        if run.begun:
-            groups, record, damage = run.load()
-            for line in damage:
-                warnings.warn(line, stacklevel=3)
-            state.restore(groups, record)
-            run.rewind(state.images)
-        else:
-            run.rewind(-1)  # of a run that was killed before its first checkpoint
-            self._show(run)
-
-    def keep(self, before: int, stop: bool) -> None:
-        """Keep what is due after a round that began at image ``before``: all at the end, a checkpoint at a ``stop``."""
-        state, training = self.state, self.state.training
-        last = state.images >= training.images
-        if last or _due(before, state.images, training.log_every):
-            means = state.means()
-            if self.run is not None:
-                self.run.log({"images": state.images, "steps": state.steps, "time": time.time(), **means})
-        if self.run is None:
-            return
-        if last or _due(before, state.images, training.sample_every):
-            self._show(self.run)
-        late = time.monotonic() - self.saved_time > self.save_seconds
-        if last or stop or late or _due(before, state.images, training.save_every):
-            self.run.save(state.images, state.tensors(), state.record())
-            self.saved_time = time.monotonic()
-
-    def _show(self, run: Run) -> None:
-        """Keep a picture of the same 64 z, and what ``evaluate`` says."""
-        state = self.state
-        model = state.model()
-        y = state.data.y[:64] if model.conditional and state.data.y is not None else None
-        drawn = picture.draw(model.sample(64 if y is None else len(y), state.training.seed, y), state.data.x)
-        if drawn is not None:
-            picture.save(drawn, run.path / "samples" / f"{state.images}.png")
-        if self.evaluate is not None:
-            run.log({"images": state.images, "steps": state.steps, **self.evaluate(model)})
-
-
-def _due(before: int, now: int, every: int) -> bool:
-    """Whether a multiple of ``every`` was reached since ``before``."""
-    return every > 0 and before // every < now // every
-
-
-def _changed(training: Training, changes: dict[str, Any]) -> Training:
-    known = [f.name for f in fields(training)]
-    for name in changes:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-            raise ValueError(f"fit({name}=...): unknown setting{hint}")
-    return replace(training, **changes)
-
-
-def _folder(run: str | Path | Run | None, state: State) -> Run | None:
-    if run is None or isinstance(run, Run):
-        return run
-    if (Path(run) / "plan.json").exists():
-        return Run(run)
-    parts = {name: type(part).__name__ for name, part in state.game.named_children()}
-    return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})

@@ -1,0 +1,40 @@
+"""The command that lists recipes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+import typer
+
+from organza.cli.shell import Json, app, show
+
+__all__ = ["recipes"]
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print the complete plan of this one.")] = None,
+    data: Annotated[str | None, typer.Option(help="What to make the plan for. [default: the paper's images]")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes, or print one's reference and complete plan."""
+    from organza.recipes import RECIPES, SHAPES
+    from organza.recipes import recipe as named
+
+    if name is None:
+        lines = {each: (make.__doc__ or "").split("\n")[0] for each, make in RECIPES.items()}
+        width = max(map(len, lines))
+        show(lines, "\n".join(f"{each:{width}}  {line}" for each, line in lines.items()), as_json)
+        return
+    make = named(name)
+    from inspect import getdoc
+
+    from organza.data import Spec, open_data
+
+    spec = Spec(SHAPES.get(name, (1, 28, 28)), 60_000) if data is None else open_data(data).spec
+    plan = make(spec).json()
+    plan["data"] = data or "of " + " x ".join(map(str, spec.shape))
+    short = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(plan, indent=2))
+    show(plan, f"{getdoc(make)}\n\n{short}", as_json)

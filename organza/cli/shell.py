@@ -1,0 +1,75 @@
+"""What all commands share: the options that several have, how results are printed, and how mistakes are told."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Device", "Images", "Json", "Minutes", "Run", "Seed", "Trained", "app", "main", "run", "show"]
+
+app = typer.Typer(
+    name="organza",
+    help="Train, measure, explain and ship generative adversarial networks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.")]
+Trained = Annotated[str, typer.Argument(metavar="RUN", help="The run folder, or the folder of a pretrained model.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")]
+Images = Annotated[int | None, typer.Option(min=1, help="Length of the run: images shown to D.")]
+Minutes = Annotated[float | None, typer.Option(help="Length in minutes: the speed is measured, then fixes --images.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def show(record: Any, text: str, as_json: bool) -> None:
+    """Print a result, as one JSON object or in words."""
+    print(json.dumps(record) if as_json else text)
+
+
+def main() -> None:
+    """Run the command and exit."""
+    warnings.showwarning = lambda message, *_, **__: print(f"organza: warning: {message}", file=sys.stderr)
+    sys.exit(run(app))
+
+
+def run(command: Callable[..., Any]) -> int:
+    """Run the command; a user's mistake becomes one line each on standard error."""
+    try:
+        return int(command(prog_name="organza", standalone_mode=False) or 0)
+    except ValueError as error:
+        return _mistake(str(error))
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone
+            print(str(error) or error.format_message())  # type: ignore[attr-defined]
+            return 0
+        if hasattr(error, "format_message"):  # the parser's own: unknown option, missing argument, bad number
+            return _mistake(error.format_message() + _typed(error.format_message()))
+        if type(error).__name__ in ("Exit", "Abort"):
+            return int(getattr(error, "exit_code", 1))
+        raise
+
+
+def _typed(message: str) -> str:
+    """What was typed for the option that the parser complains of, which it does not say itself."""
+    option = re.search(r"value for '(--?[\w-]+)'", message)
+    words = sys.argv[1:-1]
+    return f", got {sys.argv[words.index(option[1]) + 2]!r}" if option and option[1] in words else ""
+
+
+def _mistake(text: str) -> int:
+    lines = text.splitlines()
+    if "--json" in sys.argv:
+        print(json.dumps({"error": lines}))
+    for line in lines:
+        print(f"organza: {line}", file=sys.stderr)
+    return 2

@@ -1,0 +1,93 @@
+"""The commands that train."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from organza.cli.shell import Device, Images, Json, Minutes, Run, app, show
+from organza.progress import playing
+
+if TYPE_CHECKING:
+    from organza.api import Decision
+
+__all__ = ["changes", "resume", "train"]
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="digits, mnist, ring, grid25, ... or an .npy or .npz file.")] = "digits",
+    recipe: Annotated[str | None, typer.Option(help="See: organza recipes. [default: chosen for the data]")] = None,
+    run: Annotated[str | None, typer.Option(help="The run folder to make. [default: runs/DATA-RECIPE-NUMBER]")] = None,
+    images: Images = None,
+    minutes: Minutes = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything: weights, order, noise, dropout.")] = 0,
+    device: Device = "auto",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the plan.")] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC", help="Judge by it at each picture, and keep the best checkpoint too."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be trained and how long it takes, and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a GAN; with no argument, on the built-in digits, in under three minutes on two cores."""
+    settings: dict[str, Any] = {"images": images, "minutes": minutes, "seed": seed, "device": device}
+    judged = {} if evaluate is None else {"evaluation": {"kind": "Evaluation", "metric": evaluate}}
+    settings["changes"] = {**judged, **changes(set_ or [])}
+    if dry_run:
+        from organza import api
+        from organza.data import open_data
+
+        decision = api.decide(open_data(data), recipe, **settings)
+        record = {"plan": decision.plan.json(), "choices": [asdict(choice) for choice in decision.choices]}
+        show(record, _said(decision), as_json)
+        return
+    with playing(as_json) as watch:
+        from organza import api
+
+        watch.say(f"reading {data}")
+        model = api.train(data, recipe, run=run, **settings, watch=watch, tell=lambda d: watch.say(_said(d)))
+    raise typer.Exit(watch.close(model))
+
+
+@app.command()
+def resume(
+    run: Run,
+    data: Annotated[str | None, typer.Option(help="The data, if its file has moved.")] = None,
+    images: Images = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Continue a run exactly where its last checkpoint was made."""
+    with playing(as_json) as watch:
+        from organza import api
+
+        watch.say(f"reading {run}")
+        model = api.resume(run, data=data, images=images, minutes=minutes, device=device, watch=watch)
+    raise typer.Exit(watch.close(model))
+
+
+def _said(decision: Decision) -> str:
+    """Each choice in a line: what, its value, why."""
+    rows = [(choice.name, choice.value, choice.reason) for choice in decision.choices]
+    name, value = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return "\n".join(f"{row[0]:{name}}  {row[1]:{value}}  {row[2]}" for row in rows)
+
+
+def changes(settings: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE settings; a value is JSON where it can be read as such, else text."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set {setting}: must be KEY=VALUE, e.g. --set training.batch=32")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found

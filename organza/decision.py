@@ -1,0 +1,197 @@
+"""What will be trained: a recipe's plan for the data, its length and its cost, each choice with its reason."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from organza import auto
+from organza.auto import Choice
+from organza.data import Data
+from organza.device import pick_device, undisturbed
+from organza.plan import Plan
+from organza.recipes import MINUTES
+from organza.recipes import recipe as named_recipe
+from organza.training import State
+
+__all__ = ["Decision", "decide", "fastest", "fitting", "measure", "one_length", "prepare"]
+
+
+def prepare(
+    data: Data,
+    recipe: str = "quick",
+    images: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return a recipe's plan for this data, with changes, checked to fit.
+
+    Arguments:
+        data: The data set.
+        recipe: A name in ``organza.recipes.RECIPES``.
+        images: The length of the run; the recipe's own if None.
+        changes: New values by dotted key (``{"training.batch": 32}``).
+
+    Raises:
+        ValueError: One line for each mistake.
+    """
+    make = named_recipe(recipe)
+    for fixed in ("data", "recipe"):
+        if fixed in (changes or {}):
+            raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
+    plan = make(data.spec) if images is None else make(data.spec, images)
+    plan = plan.set({**(changes or {}), "data": data.name})
+    plan.fits(data.spec)
+    return plan
+
+
+def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> float:
+    """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
+    state = State(plan.game(), plan.play(), data, pick_device(device))
+    state.steps = 1001  # past the rounds in which D moves a hundred times, with which WGAN begins
+    with undisturbed(state.device, state.training.threads):
+        begin, images = time.monotonic(), 0
+        for rounds in itertools.count(1):
+            state.training.moves(state, state.stream)
+            float(next(iter(state.sums.values())))  # wait for the device
+            if (spent := time.monotonic() - begin) > seconds:
+                break
+            if rounds == 3:  # warm
+                begin, images = time.monotonic(), state.images
+        return (state.images - images) / spent
+
+
+def fastest(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> tuple[int, float]:
+    """Return the number of CPU threads that plays the plan fastest here, and its images a second.
+
+    From one thread it doubles while that pays.  Threads of a small network wait for each other more than they work,
+    all the more on a machine that is busy otherwise.
+    """
+    if pick_device(device).type != "cpu" or plan.training["threads"]:
+        return int(plan.training["threads"]), measure(plan, data, device, seconds)
+    best = (0, 0.0)
+    for threads in (2**i for i in range(torch.get_num_threads().bit_length())):
+        speed = measure(plan.set({"training.threads": threads}), data, device, seconds)
+        if speed < 1.05 * best[1]:
+            break
+        best = (threads, speed)
+    return best
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What will be trained: the final plan, and each choice with its reason.
+
+    Arguments:
+        plan: The plan, with its length in images.
+        choices: What was chosen, and what it will take: parameters, memory, time.
+    """
+
+    plan: Plan
+    choices: tuple[Choice, ...]
+
+
+def decide(
+    data: Data,
+    recipe: str | None = None,
+    *,
+    images: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    timed: bool = True,
+) -> Decision:
+    """Decide what :func:`train` with the same arguments would train; the speed here is measured where it is needed.
+
+    Arguments:
+        data: The data set.
+        recipe: The recipe's name; chosen from the data and the device if None.
+        images: The length of the run in images shown to D; the recipe's own if neither is given.
+        minutes: Its length in minutes instead.
+        seed: Of everything.
+        device: "auto", "cpu", "cuda" or "mps".
+        changes: New values of the plan by dotted key.
+        timed: Whether to measure how long it will take even if ``images`` is known.
+
+    Raises:
+        ValueError: One line for each mistake.
+    """
+    changes = {"training.seed": seed, **(changes or {})}
+    if isinstance(changes.get("training.images"), int):
+        if images not in (None, changes["training.images"]):
+            raise ValueError(
+                f"got images={images} and training.images={changes['training.images']}: give one of the two"
+            )
+        images = changes["training.images"]  # so that schedules which span the run agree with it
+    one_length(images, minutes)
+    where = pick_device(device)
+    reasons: tuple[Choice, ...] = ()
+    if recipe is None:
+        chosen = auto.choose(data.spec, where)
+        reasons = tuple(choice for choice in chosen.reasons if choice.stands(changes))
+        recipe, changes = chosen.recipe, {**chosen.changes, **changes}
+        if images is None and minutes is None:
+            images, minutes = chosen.images, chosen.minutes
+        else:
+            reasons = tuple(choice for choice in reasons if choice.name != "length")
+    if images is None and minutes is None:
+        minutes = MINUTES.get(recipe)
+    plan = prepare(data, recipe, images, changes)
+    room = auto.capacity(where)
+    if reasons and "training.accumulate" not in changes:
+        parts = auto.micro_batches(plan, data.spec, room)
+        plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
+        fits = Choice("accumulate", f"{parts} micro-batches", f"to fit into {room / 2**30:,.1f} GiB")
+        reasons = (*reasons, fits) if parts > 1 else reasons
+    held = auto.memory(plan, data.spec)
+    speed: float | None = None
+    if minutes is not None:
+        threads, length, speed = fitting(plan, data, device, minutes)
+        plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
+    elif timed and held < room:
+        speed = measure(plan, data, device)
+    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)))
+
+
+def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float, speed: float | None) -> list[Choice]:
+    """What the plan takes: parameters, memory and time."""
+    with torch.device("meta"):
+        players = plan.game().players
+    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in players.items()}
+    what = "weights, gradients, moments, average and one turn's graph, at least"
+    if held > room:
+        parts = auto.micro_batches(plan, data.spec, room)
+        what = f"more than the {room / 2**30:,.1f} GiB there are; try --set training.accumulate={parts}"
+    costs = [
+        Choice("parameters", f"G {sizes['generator']:,}, D {sizes['discriminator']:,}", plan.generator["kind"]),
+        Choice("memory", f"{held / 2**20:,.0f} MiB", what),
+    ]
+    if speed is not None:
+        seconds, shown = plan.training["images"] / speed, f"{plan.training['images']:,} images"
+        threads = f", {plan.training['threads']} threads" if plan.training["threads"] else ""
+        took = timedelta(seconds=round(seconds))
+        costs.append(Choice("time", f"{took} for {shown}", f"{speed:,.0f} images/s measured on {device}{threads}"))
+    return costs
+
+
+def one_length(images: int | None, minutes: float | None) -> None:
+    """Refuse two lengths at once."""
+    if images is not None and minutes is not None:
+        raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
+
+
+def fitting(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int, float]:
+    """The best number of threads, the images that fit into so many minutes here (measuring included), and the speed."""
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes={minutes}: must be above 0 and finite")
+    begin, batch = time.monotonic(), int(plan.training["batch"])
+    threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
+    left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))
+    return threads, max(1, int(speed * left / batch)) * batch, speed

@@ -1,0 +1,382 @@
+r"""Evaluation: from samples and real data to scores that carry their protocol.
+
+What is fixed here, for every metric alike: samples are rounded to bytes as for a file; real examples are those of the
+split that is asked for; the floor of a score is the same metric of as many real examples that were held out, from the
+other split where there is one, else by halving the data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from organza import __version__
+from organza.data import Data, open_data
+from organza.data import names as builtin
+from organza.data.synthetic import centres
+from organza.distributed import gather, share
+from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
+from organza.metrics.features import NAMES, Extractor, extract, extractor, kept
+from organza.metrics.score import Protocol, Score
+from organza.metrics.side import Context, Side
+from organza.model import Model
+from organza.picture import to_uint8
+
+__all__ = [
+    *("LEAST", "Evaluation", "Reference", "conditions", "draw", "evaluate", "opened", "reference"),
+    *("scorer", "some", "usual_features"),
+]
+
+LEAST = 50  # examples on either side, below which nothing is measured
+FEW = 1000  # examples, below which every score is flagged
+MOST = 50_000  # real examples that are used
+_MIXTURES = ("ring", "grid25", "grid100")
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What samples are compared with.
+
+    Arguments:
+        real: The real examples.
+        split: Which part of the data they are, in words.
+        train: What the generator was trained on, where ``real`` was held out from it; else None.
+        held: Where the floor's examples come from; None to halve ``real``.
+    """
+
+    real: Data
+    split: str
+    train: Data | None = None
+    held: Data | None = None
+
+
+def reference(source: Any, split: str | None = None, data: Any = None) -> Reference:
+    """Return what samples of a generator are compared with.
+
+    Arguments:
+        source: The data that the generator was trained on, as :func:`~organza.data.open_data` takes it.
+        split: "train" or "test"; by default "test" where the data has one.
+        data: Other real examples to compare with, which the generator was not trained on.
+
+    Raises:
+        ValueError: If there is no such data or split.
+    """
+    if data is not None and data != source:
+        train = open_data(source)
+        real = open_data(data, split or "train")
+        if real.digest == train.digest:
+            return reference(source, split)
+        return Reference(real, split or "all", train, train)
+    base = re.sub(r"\[[^\[\]]*\]$", "", source.strip()) if isinstance(source, str) else ""
+    if base.lower() in builtin() and not Path(str(source)).exists():
+        split = split or "test"
+        train, test = open_data(source), open_data(base, "test")
+        if split == "test":
+            return Reference(test, "test", train, train)
+        return Reference(open_data(source, split), split, None, test)
+    return Reference(open_data(source, split or "train"), "all")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How samples are judged while training goes on; the best checkpoint by this score is kept.
+
+    They are compared with the training data, so that the choice of a checkpoint does not use up the test data.
+
+    Arguments:
+        metric: The key of a score ("frechet", "precision").
+        features: The name of an extractor; empty for the one that suits the data.
+        n: The samples, and real examples, of each judgement.
+        every: Images from one judgement to the next; 0 for at each picture.
+
+    Raises:
+        ValueError: If the metric or the extractor is unknown, or a number out of its range.
+    """
+
+    metric: str = "frechet"
+    features: str = ""
+    n: int = 2_000
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        name = chosen([self.metric])[0]
+        if self.features and self.features not in NAMES:
+            raise ValueError(f"features {self.features!r}: there are {', '.join(NAMES)}")
+        if self.n < LEAST or self.every < 0:
+            raise ValueError(f"n={self.n}, every={self.every}: n must be {LEAST} or more, every 0 or more")
+        if name in ("memorisation", "parzen", "within-classes", "cas", "label-accuracy"):
+            raise ValueError(f"metric {self.metric!r} is not for every now and then: evaluate the run by it afterwards")
+
+    @property
+    def key(self) -> str:
+        """The key of the number by which a checkpoint is the best."""
+        return self.metric if self.metric in KEYS else next(iter(METRICS[self.metric].keys))
+
+    @property
+    def best(self) -> str:
+        """Whether the lowest is the best or the highest; where that is "floor", the lowest."""
+        return KEYS[self.key][1]
+
+
+def scorer(
+    asked: Evaluation, data: Data, conditional: bool, seed: int, device: torch.device
+) -> Callable[[Model], dict[str, float]]:
+    """Return the function that judges a model while it is trained: numbers by key.
+
+    Raises:
+        ValueError: If the metric cannot be measured on such data.
+    """
+    name, real = chosen([asked.metric])[0], some(data, asked.n, seed)
+    sees = extractor(asked.features or usual_features(data))
+    against = Reference(real, "train")
+    few = _side(sees, some(real, 2, seed), device, False, None)
+    applicable([asked.metric], few, few, _context(sees, against, real, seed, conditional))
+    truth: list[Side] = []
+
+    def score(model: Model) -> dict[str, float]:
+        if not truth:
+            truth.append(_side(sees, real, device, True, None))
+        drawn = draw(model, asked.n, seed, conditions(against, asked.n, seed) if conditional else None)
+        fake, context = _side(sees, drawn, device, False, None), _context(sees, against, real, seed, conditional)
+        applicable([asked.metric], fake, truth[0], context)
+        return {each.key: each.value for each in METRICS[name].compute(fake, truth[0], context)}
+
+    return score
+
+
+def conditions(against: Reference, n: int, seed: int) -> Tensor:
+    """Return n labels as they come in the real data.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if against.real.y is None:
+        raise ValueError(f"the model is conditional and {against.real.name} has no labels: give data that has")
+    y = against.real.y.cpu()
+    return y[torch.randint(len(y), (n,), generator=torch.Generator().manual_seed(seed))]
+
+
+def opened(fake: Any) -> Data:
+    """Open samples that another program made: a folder of pictures, an .npz or .npy file, or an array.
+
+    Raises:
+        ValueError: If there are none, or they cannot be read.
+    """
+    if isinstance(fake, str) and fake.strip().lower() in builtin() and not Path(fake).exists():
+        raise ValueError(f"--fake {fake}: a data set's name, not samples; give a folder of pictures or an .npz file")
+    return open_data(fake)
+
+
+def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Watch | None = None) -> Data:
+    """Draw samples as bytes; several processes share the work and all get the whole.
+
+    Raises:
+        ValueError: If a sample holds NaN or infinity.
+    """
+    z = model.prior.draw(n, torch.Generator(model.device).manual_seed(seed))
+    mine, parts = share(n), []
+    for start in range(mine.start, mine.stop, 500):
+        rows = slice(start, min(start + 500, mine.stop))
+        x = model.generate(z[rows], None if y is None else y[rows], seed=seed + start)
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"samples {start} to {rows.stop - 1} hold NaN or infinity: the generator diverged")
+        parts.append(to_uint8(x).cpu() if x.ndim == 4 else x.float().cpu())
+        if watch is not None:
+            watch("samples", rows.stop - mine.start, len(mine))
+    x = torch.cat(parts) if parts else torch.empty(0)
+    return Data("samples", torch.cat(gather(x)), y)
+
+
+def usual_features(data: Data) -> str:
+    """Return the extractor that suits data where none is named."""
+    if len(data.spec.shape) != 3:
+        return "pixels"
+    if data.spec.shape == (1, 28, 28) and re.match(r"(digits|mnist)\b", data.name.lower()):
+        return "digits"
+    try:
+        extractor("efficientnet-lite0")
+    except ValueError:
+        return "random"
+    return "efficientnet-lite0" if data.spec.shape[0] in (1, 3) else "random"
+
+
+def evaluate(
+    fake: Data,
+    against: Reference,
+    metrics: list[str] | None = None,
+    features: str | nn.Module | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    conditional: bool = False,
+    floors: bool = True,
+    watch: Watch | None = None,
+) -> list[Score]:
+    """Judge samples by all metrics that apply, or by those that are named.
+
+    Arguments:
+        fake: The samples, as bytes where they are images.
+        against: What they are compared with.
+        metrics: Names in ``organza.metrics.METRICS``; by default the usual ones.
+        features: The name of an extractor, or a network; by default as :func:`usual_features` says.
+        seed: Of all chance.
+        device: Where features are extracted.
+        conditional: Whether labels were given to the generator.
+        floors: Whether to measure the floors too, which takes as long again.
+        watch: Called with what is being done, and how much of it is done.
+
+    Raises:
+        ValueError: If the two do not fit each other, are too few, or a named metric cannot be measured.
+    """
+    chosen(metrics)
+    real = some(against.real, MOST, seed)
+    _check(fake, real)
+    sees = extractor(usual_features(real) if features is None else features)
+
+    judged, truth = _side(sees, fake, device, False, watch), _side(sees, real, device, True, watch)
+    context = _context(sees, against, real, seed, conditional)
+    wanted = applicable(metrics, judged, truth, context)
+    found = _measured(wanted, judged, truth, context, "", watch)
+    floor: Mapping[str, list[Found]] = {}
+    if floors:
+        held, rest = _held(against, real, len(fake), seed)
+        other = truth if rest is None else _side(sees, rest, device, True, watch)
+        held_side = _side(sees, held, device, True, watch)
+        below = [name for name in wanted if METRICS[name].floored]
+        floor = _measured(below, held_side, other, context, "floor of ", watch)
+    protocol = Protocol(
+        metric="",
+        features=sees.name,
+        weights=sees.sha256,
+        resize=sees.resize,
+        rounding="uint8" if real.x.dtype == torch.uint8 else "none",
+        real=real.name,
+        digest=real.digest,
+        split=against.split,
+        n_real=len(real),
+        n_fake=len(fake),
+        seed=seed,
+        organza=__version__,
+        torch=torch.__version__,
+    )
+    flags = _flags(judged, truth, fake, real)
+    return [score for name in wanted for score in _scores(name, found[name], floor.get(name, []), flags, protocol)]
+
+
+def _side(sees: Extractor, data: Data, device: torch.device | str, keep: bool, watch: Watch | None) -> Side:
+    """Examples with their features, which are looked for in the cache, and kept there, if they are real."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        if watch is not None:
+            watch(f"features of {data.name}", done, len(data))
+
+    x = data.x.cpu()
+    found = kept(sees, x, data.digest, device, count) if keep else extract(sees, x, device=device, watch=count)
+    return Side(x, found, None if data.y is None else data.y.cpu(), data.lossy)
+
+
+def _measured(
+    wanted: list[str], fake: Side, real: Side, context: Context, what: str, watch: Watch | None
+) -> dict[str, list[Found]]:
+    found = {}
+    for i, name in enumerate(wanted):
+        if watch is not None:
+            watch(f"{what}{name}", i, len(wanted))
+        found[name] = METRICS[name].compute(fake, real, context)
+    return found
+
+
+def _scores(
+    name: str, found: list[Found], floors: list[Found], flags: tuple[str, ...], protocol: Protocol
+) -> Iterator[Score]:
+    """What a metric found, with its floors and its protocol."""
+    below = {each.key: each.value for each in floors}
+    if METRICS[name].pixels:
+        protocol = replace(protocol, features="pixels", weights="", resize="none")
+    for each in found:
+        what = f"{each.key}, {each.settings}" if each.settings else each.key
+        yield Score(
+            key=each.key,
+            name=each.name or each.key,
+            value=each.value,
+            protocol=replace(protocol, metric=what),
+            error=each.error,
+            error_of=each.error_of,
+            floor=below.get(each.key),
+            best=KEYS[each.key][1],
+            flags=(*each.flags, *flags),
+            details=each.details,
+        )
+
+
+def _context(sees: Extractor, against: Reference, real: Data, seed: int, conditional: bool) -> Context:
+    train = against.train
+    valid = None if train is None else train.x[_validation(train).start :].cpu()
+    mixture = centres(real.name) if real.name in _MIXTURES else None
+    return Context(sees, seed, None if train is None else train.x.cpu(), valid, mixture, conditional)
+
+
+def _validation(train: Data) -> range:
+    """The last sixth of the training data, 10,000 examples at most: of MNIST the 10,000 of the 2014 code."""
+    return range(len(train) - min(10_000, len(train) // 6), len(train))
+
+
+def _held(against: Reference, real: Data, n: int, seed: int) -> tuple[Data, Data | None]:
+    """As many held-out real examples as there are samples; and what to compare them with, if not ``real``."""
+    if against.held is None:
+        order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
+        half = len(real) // 2
+        return _rows(real, order[: min(n, half)]), _rows(real, order[half:])
+    held = against.held
+    if held is against.train:  # those by which a metric chooses its settings are not judged by it
+        held = _rows(held, torch.arange(_validation(held).start))
+    return some(held, n, seed), None
+
+
+def some(data: Data, n: int, seed: int) -> Data:
+    """Return at most n of the examples, by chance."""
+    if len(data) <= n:
+        return data
+    return _rows(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+
+
+def _rows(data: Data, rows: Tensor) -> Data:
+    rows = rows.to(data.x.device)
+    return replace(data, x=data.x[rows], y=None if data.y is None else data.y[rows])
+
+
+def _check(fake: Data, real: Data) -> None:
+    if fake.spec.shape != real.spec.shape:
+        made, given = (" x ".join(map(str, data.spec.shape)) for data in (fake, real))
+        raise ValueError(f"the samples are {made}, the real examples of {real.name} {given}: they must be alike")
+    if fake.x.dtype != real.x.dtype:
+        raise ValueError(
+            f"the samples are {fake.x.dtype}, the real examples {real.x.dtype}: give both as bytes (uint8)"
+        )
+    for data, what in ((fake, "samples"), (real, "real examples")):
+        if len(data) < LEAST:
+            raise ValueError(f"{len(data)} {what}: too few to measure anything; at least {LEAST} are needed")
+
+
+def _flags(fake: Side, real: Side, given: Data, data: Data) -> tuple[str, ...]:
+    flags = []
+    if fake.lossy:
+        flags.append("the samples are lossy files (JPEG), which changes every score: save them as PNG")
+    if real.lossy and not fake.lossy:
+        flags.append("the real examples are lossy files (JPEG) and the samples are not")
+    if len(fake) < FEW:
+        flags.append(f"{len(fake)} samples are few: at least {FEW:,} are usual")
+    if len(real) < FEW:
+        flags.append(f"{len(real)} real examples are few: at least {FEW:,} are usual")
+    if given.digest == data.digest:
+        flags.append("the samples are the real examples themselves")
+    return tuple(flags)

@@ -1,0 +1,79 @@
+r"""A side of a comparison: a finite sample with its features, which are extracted once and serve all metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .features import Extractor, Features
+from .frechet import Moments
+
+__all__ = ["Context", "Side"]
+
+
+@dataclass
+class Side:
+    """One of the two samples.
+
+    Arguments:
+        x: Images (N, C, H, W) uint8, or vectors (N, d) float32.
+        features: What the extractor says of them.
+        y: Their labels, (N,), or None.
+        lossy: Whether they come from files that are not exact (JPEG).
+    """
+
+    x: Tensor
+    features: Features
+    y: Tensor | None = None
+    lossy: bool = False
+    moments: dict[str, Moments] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The features, (N, d)."""
+        return self.features.embeddings
+
+    @property
+    def gaussian(self) -> Moments:
+        """The mean and covariance of the features, computed once."""
+        if "all" not in self.moments:
+            self.moments["all"] = Moments.of(self.embeddings)
+        return self.moments["all"]
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each, by the extractor's own classifier, (N,)."""
+        assert self.features.logits is not None
+        return self.features.logits.argmax(1)
+
+    @property
+    def unit(self) -> Tensor:
+        """The values as rows: images in [0, 1], vectors as they are, (N, d)."""
+        x = self.x.flatten(1)
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+@dataclass(frozen=True)
+class Context:
+    """What metrics may know besides the two sides.
+
+    Arguments:
+        extractor: What the features are.
+        seed: Of all chance in a metric.
+        train: What the generator was trained on, as a side's x; None where that is not known or is the real side.
+        valid: Further real examples, to choose a metric's own settings by.
+        mixture: The centres (K, d) and the standard deviation of the law, where it is a known mixture.
+        conditional: Whether labels were given to the generator.
+    """
+
+    extractor: Extractor
+    seed: int = 0
+    train: Tensor | None = None
+    valid: Tensor | None = None
+    mixture: tuple[Tensor, float] | None = None
+    conditional: bool = False

@@ -1,0 +1,145 @@
+"""The report: a run as one HTML page that needs nothing else, neither a script nor the network.
+
+The page is a function of the run folder, byte for byte: it tells no time but the log's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from organza.report import curves, pictures, scores
+from organza.run import Run, write_text
+
+__all__ = ["write"]
+
+HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|generator_batch|channels_last|.*_every")  # not for the table
+NAMES = {"half_life": "EMA half-life, in images", "generator_optimizer": "G’s optimizer"}
+NAMES |= {"discriminator_optimizer": "D’s optimizer", "prior": "Prior of z"}
+STYLE = """
+:root{color-scheme:light dark;--paper:#fff;--text:#1b1f27;--ink:#5b6270;--grid:#e6e8ec;--wash:#f5f6f8;
+--d:#d9580d;--g:#2b6be4;--real:#0d8a6a;--more:#8a4fd3;--rest:#7b8494}
+@media(prefers-color-scheme:dark){:root{--paper:#14161b;--text:#e8eaef;--ink:#9aa3b2;--grid:#2a2e37;--wash:#1c1f26;
+--d:#ff9354;--g:#74a5ff;--real:#43c9a2;--more:#bf92f7;--rest:#9aa3b2}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--text);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:68.5rem;margin:0 auto;padding:2.2rem 1.2rem 4rem;overflow-wrap:anywhere}
+h1{font-size:2rem;line-height:1.2;margin:0} h3{font-size:1rem;margin:0} figure{margin:0;min-width:0}
+h2{font-size:1.3rem;margin:2.8rem 0 .9rem;padding-top:1.1rem;border-top:1px solid var(--grid)}
+small,.facts,.note,figcaption,th{color:var(--ink);font-weight:400} small,figcaption,.keys,pre{font-size:.88rem}
+.facts{margin:.3rem 0 1.6rem} figcaption{margin-top:.5rem} .pictures{display:flex;flex-wrap:wrap;gap:1.6rem 1.2rem}
+img{display:block;max-width:100%;height:auto;outline:1px solid var(--grid);border-radius:4px}
+.small{image-rendering:pixelated}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr));gap:2.2rem 2.4rem}
+.keys{display:flex;flex-wrap:wrap;gap:0 1.1rem;margin:.1rem 0 .4rem} .keys em{color:var(--d);font-style:normal}
+.keys i{display:inline-block;width:1rem;height:.2rem;border-radius:2px;margin-right:.4rem;vertical-align:middle}
+svg{display:block;width:100%;height:auto;overflow:visible} svg *{stroke-linejoin:round} svg text{font-family:inherit}
+table{border-collapse:collapse;font-size:.94rem} th{overflow-wrap:normal} details{margin-top:1rem}
+th,td{text-align:left;vertical-align:top;padding:.3rem 1.4rem .3rem 0;border-bottom:1px solid var(--grid)}
+pre{background:var(--wash);border-radius:6px;padding:.7rem 1rem;overflow-x:auto;overflow-wrap:normal}
+.scroll{overflow-x:auto;margin:1.6rem 0} .scores{width:100%} caption{text-align:left;padding-bottom:.5rem}
+.scores th,.scores td{overflow-wrap:normal;padding-right:.9rem} thead th{width:22%;font-size:.88rem}
+.scores tr:first-child>*{border:0;padding-bottom:0} .scores tbody th{color:inherit}
+.scores [colspan]{font-size:.88rem;color:var(--ink);padding:0 0 .5rem} .scores details{margin:0}
+.scores pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}
+.flag{display:block;font-size:.88rem;color:var(--d)} .square{max-width:21.5rem}
+.nearest{margin-top:2.2rem} .nearest figure{overflow-x:auto} .nearest img{min-width:28rem}
+"""
+
+
+def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
+    """Writes report.html into the run folder and, where there are two pictures or more, progress.gif.
+
+    Arguments:
+        run: The run, finished or not.
+        equilibrium: By column of the log ("generator/objective"), its value where G's samples cannot be told from
+            data; only what is known.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: The plan or the log is damaged.
+    """
+    plan, columns = run.plan, curves.columns(run.records())
+    shown = int(max((x[-1] for x, _ in columns.values()), default=0))
+    goal = str(_settings(plan).get("images"))
+    aim = int(goal) if goal.isdecimal() else 0
+    speed, seconds = curves.speed(*columns.pop("time", (curves.NOTHING, curves.NOTHING)))
+    recipe = plan.get("recipe") or ("Your own game" if "python" in plan else "A GAN")
+    name = escape(f"{recipe} on {_words(plan.get('data', 'data'))}")
+    facts = [f"{shown:,} of {aim:,} images" if aim > shown else f"{shown:,} images"]
+    if seconds:
+        facts += [f"trained for {timedelta(seconds=round(seconds))}", f"{shown / seconds:,.0f} images a second"]
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{name} – organza</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>
+<h1>{name}</h1><p class="facts">{" · ".join(facts)}</p>
+{pictures.samples(run.path)}{scores.section(run.path, shown)}
+<h2>Curves</h2>
+{curves.curves(columns, equilibrium, speed)}
+<h2>The plan</h2>
+{_plan(plan)}
+<h2>What next</h2>
+{_next(str(run.path), 2 * max(shown, aim), "python" in plan)}
+</main></body></html>
+"""
+    write_text(run.path / "report.html", page)
+    return run.path / "report.html"
+
+
+def _settings(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan on one level; a game made in Python is known by the names of its classes."""
+    settings: dict[str, Any] = {}
+    for name, value in plan.items():
+        inner = name in ("python", "game", "training") and isinstance(value, Mapping)
+        settings |= _settings(value) if inner else {name: value}
+    return settings
+
+
+def _plan(plan: Mapping[str, Any]) -> str:
+    rows = ""
+    for name, value in _settings(plan).items():
+        if not (value is None or value is False or value == [] or HIDDEN.fullmatch(name)):
+            name = NAMES.get(name, name.replace("_", " ").capitalize())
+            rows += f'<tr><th scope="row">{escape(name)}</th><td>{escape(_words(value))}</td></tr>\n'
+    text = escape(json.dumps(plan, indent=2, ensure_ascii=False))
+    return f"<table>{rows}</table><details><summary>All of plan.json</summary><pre>{text}</pre></details>"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        rest = {name: _words(each) for name, each in value.items() if name != "kind" and each is not None}
+        kind, inner = str(value.get("kind", "")), ", ".join(f"{name} {each}" for name, each in rest.items())
+        if rest.keys() == {"start", "end", "images"}:
+            return f"{rest['start']} → {rest['end']} over {rest['images']} images ({kind.lower()})"
+        return f"{kind} ({inner})" if inner else kind
+    if isinstance(value, list):
+        text = ", ".join(map(_words, value))
+        return f"({text})" if value and isinstance(value[0], int | float) else text
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if value == round(value) and abs(value) >= 10_000 else f"{value:g}"
+    return str(value)
+
+
+def _next(path: str, images: int, own: bool) -> str:
+    run, name = shlex.quote(path), repr(path)
+    load = (
+        f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator(), prior=organza.Normal(64)' * own})\n"
+    )
+    more = {"Samples in Python:": load + "model.sample(64, seed=0)  # 64 images in [-1, 1]"}
+    if own:  # only the user's program knows its networks
+        more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={name}, images={images})"}
+    else:
+        more |= {"Samples as a picture:": f"organza sample {run} -n 64 --seed 1 --out grid.png"}
+        more |= {"Train on, to twice the images:": f"organza resume {run} --images {images}"}
+    return "\n".join(f"<p>{words}</p><pre>{escape(code)}</pre>" for words, code in more.items())

@@ -1,0 +1,54 @@
+"""The scores of a run: RUN/scores.json, and RUN/evaluation/nearest.png, samples beside the training images nearest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from organza import picture
+from organza.metrics.score import Score
+from organza.run import write_text
+
+__all__ = ["keep", "read"]
+
+
+def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) -> None:
+    """Write scores into a run folder, in the place of older ones of the same protocol, and their picture.
+
+    Arguments:
+        folder: The run folder.
+        scores: What was found.
+        fake: The samples that were judged.
+        train: What they were compared with for copies, or None.
+    """
+    fresh = {(score.name, score.protocol) for score in scores}
+    older = [score for score in read(folder) if (score.name, score.protocol) not in fresh]
+    records = [score.json() for score in (*older, *scores)]
+    write_text(folder / "scores.json", json.dumps(records, indent=1) + "\n")
+    # The samples that lie closest to a training image, each left of it.
+    pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
+    if pairs and train is not None and fake.ndim == 4:
+        fakes, twins = torch.tensor(pairs[:32]).T
+        tiles = torch.cat([fake[fakes], train.cpu()[twins]], 3)
+        picture.save(picture.grid(tiles, columns=8), folder / "evaluation" / "nearest.png")
+
+
+def read(folder: Path) -> list[Score]:
+    """Return the scores of a run folder; those of another version are left out."""
+    path = folder / "scores.json"
+    if not path.is_file():
+        return []
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it and evaluate again") from None
+    found = []
+    for record in records:
+        try:
+            found.append(Score.read(record))
+        except ValueError:
+            continue
+    return found

@@ -1,0 +1,86 @@
+r"""Training: play the game by its moves until D has seen so many images.
+
+Nothing here depends on which game is played.  All that a run is, at any moment between two rounds, is in
+:class:`State`: the game's and the average's weights and buffers, the optimizers' moments, and two integers (images
+shown to D, moves of G).  All chance is re-derived from (seed, images, steps), so a restored state continues exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from organza.data import open_data
+from organza.device import pick_device, undisturbed
+from organza.game import Game
+from organza.model import Model
+from organza.run import Run
+from organza.training.keeper import Judge, Keeper
+from organza.training.state import Diverged, State, Training
+
+__all__ = ["Diverged", "Judge", "Keeper", "State", "Training", "fit"]
+
+
+def fit(
+    game: Game,
+    data: Any,
+    training: Training | None = None,
+    *,
+    run: str | Path | Run | None = None,
+    device: str = "auto",
+    watch: Callable[[State], bool | None] | None = None,
+    judge: Judge | None = None,
+    save_seconds: float = 60.0,
+    **changes: Any,
+) -> Model:
+    """Play the game and return the trained generator.
+
+    A run folder keeps the log, pictures of the same z and checkpoints; one that has checkpoints is continued exactly.
+
+    Arguments:
+        game: The game; it is trained in place.
+        data: Whatever :func:`~organza.data.open_data` takes.
+        training: How to play; ``changes`` replace single fields of it (``images=500_000``).
+        run: The run folder: a path (made if missing, resumed if not) or a :class:`~organza.run.Run`.
+        device: "auto", "cpu", "cuda" or "mps".
+        watch: Called after every round with the state; ends the training by returning True.
+        judge: What scores the model by the way; its numbers are logged, and the best checkpoint by one of them stays.
+        save_seconds: Seconds from one checkpoint to the next (besides ``training.save_every``).
+
+    Raises:
+        ValueError: If data, settings or the run folder do not fit; nothing is written then.
+        Diverged: If a loss or weight is no longer finite.
+    """
+    training = _changed(training or Training(), changes)
+    state = State(game, training, open_data(data), pick_device(device))
+    keeper = Keeper(state, _folder(run, state), judge, save_seconds)
+    stop = False
+    with undisturbed(state.device, training.threads):
+        while state.images < training.images and not stop:
+            before = state.images
+            training.moves(state, state.stream)  # one round of the game
+            stop = watch is not None and bool(watch(state))
+            keeper.keep(before, stop)
+    return state.model(None if keeper.run is None else keeper.run.path)
+
+
+def _changed(training: Training, changes: dict[str, Any]) -> Training:
+    known = [f.name for f in fields(training)]
+    for name in changes:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+            raise ValueError(f"fit({name}=...): unknown setting{hint}")
+    return replace(training, **changes)
+
+
+def _folder(run: str | Path | Run | None, state: State) -> Run | None:
+    if run is None or isinstance(run, Run):
+        return run
+    if (Path(run) / "plan.json").exists():
+        return Run(run)
+    parts = {name: type(part).__name__ for name, part in state.game.named_children()}
+    return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})

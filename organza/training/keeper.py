@@ -1,0 +1,109 @@
+"""What is kept of a run and when: the log, pictures of the same z, scores, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from organza import picture
+from organza.model import Model
+from organza.run import Run
+from organza.training.state import State
+
+__all__ = ["Judge", "Keeper"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What scores the model while it trains; of what it does, training sees only the numbers.
+
+    Arguments:
+        score: The model so far, with averaged weights, to numbers by name.
+        every: Images from one judgement to the next; 0 for at each picture.
+        best: The name of the number by which the best checkpoint is kept; None to keep none.
+        highest: Whether the highest is the best, not the lowest.
+    """
+
+    score: Callable[[Model], Mapping[str, float]]
+    every: int = 0
+    best: str | None = None
+    highest: bool = False
+
+
+class Keeper:
+    """What is kept of a run and when: the log, pictures of the same z, checkpoints.  With no folder, nothing is.
+
+    The state is restored from the folder's newest good checkpoint if it has any.  Arguments: see :func:`fit`.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        run: Run | None,
+        judge: Judge | None,
+        save_seconds: float,
+    ) -> None:
+        self.state, self.run, self.judge, self.save_seconds = state, run, judge, save_seconds
+        self.saved_time = time.monotonic()
+        if run is None:
+            return
+        if run.begun:
+            groups, record, damage = run.load()
+            for line in damage:
+                warnings.warn(line, stacklevel=3)
+            state.restore(groups, record)
+            run.rewind(state.images)
+        else:
+            run.rewind(-1)  # of a run that was killed before its first checkpoint
+            self._show(run)
+
+    def keep(self, before: int, stop: bool) -> None:
+        """Keep what is due after a round that began at image ``before``: all at the end, a checkpoint at a ``stop``."""
+        state, training = self.state, self.state.training
+        last = state.images >= training.images
+        if last or _due(before, state.images, training.log_every):
+            means = state.means()
+            if self.run is not None:
+                self.run.log({"images": state.images, "steps": state.steps, "time": time.time(), **means})
+        if self.run is None:
+            return
+        if last or _due(before, state.images, training.sample_every):
+            self._show(self.run)
+        if self.judge is not None and (last or _due(before, state.images, self.judge.every or training.sample_every)):
+            self._judge(self.run, self.judge)
+        late = time.monotonic() - self.saved_time > self.save_seconds
+        if last or stop or late or _due(before, state.images, training.save_every):
+            self._save(self.run)
+
+    def _save(self, run: Run) -> None:
+        run.save(self.state.images, self.state.tensors(), self.state.record())
+        self.saved_time = time.monotonic()
+
+    def _judge(self, run: Run, judge: Judge) -> None:
+        """Log the judge's scores of the model so far, and keep its checkpoint if none was better."""
+        images = self.state.images
+        scores = judge.score(self.state.model())
+        run.log({"images": images, "steps": self.state.steps, **scores})
+        value, best = scores.get(judge.best or ""), run.best
+        if value is None or not math.isfinite(value):
+            return
+        if best is None or (value > best["value"] if judge.highest else value < best["value"]):
+            self._save(run)
+            run.mark(images, str(judge.best), value)
+
+    def _show(self, run: Run) -> None:
+        """Keep a picture of the same 64 z."""
+        state = self.state
+        model = state.model()
+        y = state.data.y[:64] if model.conditional and state.data.y is not None else None
+        drawn = picture.draw(model.sample(64 if y is None else len(y), state.training.seed, y), state.data.x)
+        if drawn is not None:
+            picture.save(drawn, run.path / "samples" / f"{state.images}.png")
+
+
+def _due(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of ``every`` was reached since ``before``."""
+    return every > 0 and before // every < now // every
