@@ -2,10 +2,11 @@
 
     python benchmarks/metrics.py [--n 50000] [--dim 2048] [--neighbours 10000] [--neighbour-dims 2048 64] [--repeats 3]
 
-Both sides get the same features: those of a random layer with rectifiers, of decaying spectrum.  Every part runs in a
-process of its own, the two sides in alternating order, and peak memory is measured in a fresh process for each side,
-above what it held with the features loaded.  Prints one JSON object: median seconds, their ratio (above 1: Organza is
-faster), and how far the values are apart.  A side that is not installed is left out.
+Both sides get the same features: those of a random layer with rectifiers, of decaying spectrum.  They take turns, and
+every call has a process of its own, for the idle threads of one library slow another down; it is measured after a
+call on 200 examples.  Prints one JSON object: median seconds, their ratio (above 1: Organza is faster), the MB by
+which the process grew at most once all was imported and loaded, and how far the values are apart.  A package that is
+not installed is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 NEAREST = 5
@@ -48,7 +50,7 @@ def ours_frechet(fake, real):
 
     moments, first = timed(lambda: [Moments.of(x) for x in (fake, real)])
     value, second = timed(lambda: frechet_distance(*moments))
-    return value, first, second
+    return {"distance": value}, {"statistics": first, "distance": second}
 
 
 def theirs_frechet(fake, real):
@@ -58,72 +60,27 @@ def theirs_frechet(fake, real):
 
     found, first = timed(lambda: [fid_features_to_statistics(x) for x in (fake, real)])
     value, second = timed(lambda: fid_statistics_to_metric(*found, False))
-    return value["frechet_inception_distance"], first, second
-
-
-def frechet(n: int, dim: int, repeats: int) -> dict[str, object]:
-    fake, real = features(n, dim, 1), features(n, dim, 0)
-    sides = {"organza": ours_frechet}
-    if installed("torch_fidelity"):
-        sides["torch-fidelity"] = theirs_frechet
-    runs = alternating(sides, (fake, real), repeats)
-    result: dict[str, object] = {"n": n, "dim": dim, "threads": threads()}
-    for name, found in runs.items():
-        middle = [statistics.median(run[i] for run in found) for i in (1, 2)]
-        total = statistics.median(run[1] + run[2] for run in found)
-        result[name] = {
-            "value": found[0][0],
-            "seconds": round(total, 2),
-            "statistics": round(middle[0], 2),
-            "distance": round(middle[1], 2),
-        }
-    if len(runs) < 2:
-        return result | {"skipped": "torch-fidelity is not installed"}
-    a, b = result["organza"], result["torch-fidelity"]
-    return result | {"ratio": ratio(b, a), "relative_difference": abs(a["value"] - b["value"]) / b["value"]}
+    return {"distance": value["frechet_inception_distance"]}, {"statistics": first, "distance": second}
 
 
 def ours_neighbours(fake, real):
     from organza.metrics.neighbours import prdc
 
-    return prdc(fake, real, NEAREST, NEAREST)
+    value, seconds = timed(lambda: prdc(fake, real, NEAREST, NEAREST))
+    return value._asdict(), {"all": seconds}
 
 
 def theirs_neighbours(fake, real):
     from prdc import compute_prdc
 
-    found = compute_prdc(real.numpy(), fake.numpy(), NEAREST)
-    return tuple(float(found[name]) for name in ("precision", "recall", "density", "coverage"))
+    value, seconds = timed(lambda: compute_prdc(real.numpy(), fake.numpy(), NEAREST))
+    return {name: float(each) for name, each in value.items()}, {"all": seconds}
 
 
-NEIGHBOURS = {"organza": ours_neighbours, "prdc": theirs_neighbours}
-
-
-def neighbours(folder: str, repeats: int) -> dict[str, object]:
-    sides = {name: side for name, side in NEIGHBOURS.items() if installed("prdc") or name == "organza"}
-    timing = {name: (lambda *sets, side=side: timed(lambda: side(*sets))) for name, side in sides.items()}
-    runs = alternating(timing, loaded(folder), repeats)
-    result: dict[str, object] = {"k": NEAREST, "threads": threads()}
-    for name, found in runs.items():
-        seconds = statistics.median(run[1] for run in found)
-        result[name] = {"value": list(found[0][0]), "seconds": round(seconds, 2)}
-    if len(runs) < 2:
-        return result | {"skipped": "prdc is not installed"}
-    a, b = result["organza"], result["prdc"]
-    apart = max(abs(x - y) for x, y in zip(a["value"], b["value"], strict=True))
-    return result | {"ratio": ratio(b, a), "largest_difference": apart}
-
-
-def memory(folder: str, name: str) -> float:
-    """The MB by which a process grows at its peak, once everything is loaded and imported."""
-    import resource
-
-    fake, real = loaded(folder)
-    NEIGHBOURS[name](fake[:100], real[:100])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    NEIGHBOURS[name](fake, real)
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit, 1)
+SIDES = {
+    "frechet": {"organza": ours_frechet, "torch_fidelity": theirs_frechet},
+    "neighbours": {"organza": ours_neighbours, "prdc": theirs_neighbours},
+}
 
 
 def save(folder: str, n: int, dim: int) -> None:
@@ -133,55 +90,54 @@ def save(folder: str, n: int, dim: int) -> None:
         np.save(Path(folder, f"{name}.npy"), features(n, dim, seed).numpy())
 
 
-def loaded(folder: str):
+def measure(folder: str, part: str, name: str) -> dict[str, object]:
+    """The value, the seconds and the growth of one call of one side."""
+    import resource
+
     import numpy as np
     import torch
 
-    return [torch.from_numpy(np.load(Path(folder, f"{name}.npy"))) for name in ("fake", "real")]
-
-
-def alternating(sides, sets, repeats: int):
-    """{name: what each call returned}, each side in turn going first, after a small call to warm up."""
-    for side in sides.values():
-        side(*(x[:200] for x in sets))
-    runs: dict[str, list] = {name: [] for name in sides}
-    for turn in range(repeats):
-        for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
-            runs[name].append(sides[name](*sets))
-    return runs
-
-
-def ratio(theirs, ours) -> float:
-    return round(theirs["seconds"] / ours["seconds"], 2)
-
-
-def threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
-PARTS = {"frechet": frechet, "save": save, "neighbours": neighbours, "memory": memory}
+    fake, real = (torch.from_numpy(np.load(Path(folder, f"{which}.npy"))) for which in ("fake", "real"))
+    SIDES[part][name](fake[:200], real[:200])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    value, seconds = SIDES[part][name](fake, real)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    megabytes = grown / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"value": value, "seconds": seconds, "megabytes": megabytes, "threads": torch.get_num_threads()}
 
 
 def child(part: str, *arguments: object):
-    """Run a part in a fresh process; OpenBLAS chooses its own kernels there, else NumPy may be slowed down."""
+    """Run a part in a fresh process, in which OpenBLAS chooses its own kernels, else NumPy may be slowed down."""
     held = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
     environment = {name: value for name, value in os.environ.items() if name not in held}
-    done = subprocess.run(
-        [sys.executable, __file__, "--part", part, json.dumps(arguments)],
-        env=environment,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, __file__, "--part", part, json.dumps(arguments)]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(part: str, n: int, dim: int, repeats: int) -> dict[str, object]:
+    sides = [name for name in SIDES[part] if find_spec(name) is not None]
+    runs: dict[str, list] = {name: [] for name in sides}
+    with tempfile.TemporaryDirectory() as folder:
+        child("save", folder, n, dim)
+        for turn in range(repeats):
+            for name in sides[:: 1 if turn % 2 == 0 else -1]:
+                runs[name].append(child("measure", folder, part, name))
+    result: dict[str, object] = {"n": n, "dim": dim, "threads": runs[sides[0]][0]["threads"]}
+    total = {name: statistics.median(sum(run["seconds"].values()) for run in found) for name, found in runs.items()}
+    for name, found in runs.items():
+        stages = {stage: statistics.median(run["seconds"][stage] for run in found) for stage in found[0]["seconds"]}
+        result[name] = {
+            "value": found[0]["value"],
+            "seconds": round(total[name], 3),
+            "stages": {stage: round(seconds, 3) for stage, seconds in stages.items()},
+            "megabytes": round(max(run["megabytes"] for run in found), 1),
+        }
+    if len(sides) < 2:
+        return result | {"skipped": f"{list(SIDES[part])[1]} is not installed"}
+    ours, theirs = (runs[name][0]["value"] for name in sides)
+    apart = max(abs(ours[key] - theirs[key]) / abs(theirs[key]) for key in ours)
+    return result | {"ratio": round(total[sides[1]] / total[sides[0]], 2), "relative_difference": apart}
 
 
 def main() -> None:
@@ -194,20 +150,17 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        print(json.dumps(PARTS[arguments.part[0]](*json.loads(arguments.part[1]))))
+        part = {"save": save, "measure": measure}[arguments.part[0]]
+        print(json.dumps(part(*json.loads(arguments.part[1]))))
         return
-    result: dict[str, object] = {
+    result = {
         "cpus": os.cpu_count(),
-        "frechet": child("frechet", arguments.n, arguments.dim, arguments.repeats),
-        "neighbours": [],
+        "frechet": compare("frechet", arguments.n, arguments.dim, arguments.repeats),
+        "neighbours": [
+            {"k": NEAREST} | compare("neighbours", arguments.neighbours, dim, arguments.repeats)
+            for dim in arguments.neighbour_dims
+        ],
     }
-    for dim in arguments.neighbour_dims:
-        with tempfile.TemporaryDirectory() as folder:
-            child("save", folder, arguments.neighbours, dim)
-            found = {"n": arguments.neighbours, "dim": dim} | child("neighbours", folder, arguments.repeats)
-            for side in NEIGHBOURS.keys() & found.keys():
-                found[side]["peak_megabytes"] = child("memory", folder, side)
-            result["neighbours"].append(found)
     print(json.dumps(result))
 
 

@@ -31,9 +31,10 @@ def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) 
     # The samples that lie closest to a training image, each left of it.
     pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
     if pairs and train is not None and fake.ndim == 4:
-        fakes, twins = torch.tensor(pairs[:32]).T
-        tiles = torch.cat([fake[fakes], train.cpu()[twins]], 3)
-        picture.save(picture.grid(tiles, columns=8), folder / "evaluation" / "nearest.png")
+        fakes, twins = torch.tensor(pairs[:16]).T
+        pair = torch.cat([fake[fakes], train.cpu()[twins]], 3)
+        framed = torch.nn.functional.pad(pair, (2, 2, 2, 2), value=128)  # which tells pairs apart on any background
+        picture.save(picture.grid(framed, columns=4), folder / "evaluation" / "nearest.png")
 
 
 def read(folder: Path) -> list[Score]:
@@ -46,7 +47,7 @@ def read(folder: Path) -> list[Score]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); delete it and evaluate again") from None
     found = []
-    for record in records:
+    for record in records if isinstance(records, list) else []:
         try:
             found.append(Score.read(record))
         except ValueError:

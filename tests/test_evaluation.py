@@ -185,7 +185,7 @@ def test_a_run_keeps_its_scores(run: Path) -> None:
     kept = scores.read(run)
     assert len(kept) == len(found) and kept[-1] == found[0]
     with Image.open(run / "evaluation" / "nearest.png") as picture:
-        assert picture.size[0] == 8 * (2 * 28 + 2) - 2
+        assert picture.size == (4 * (2 * 28 + 4 + 2) - 2, 4 * (28 + 4 + 2) - 2)
 
 
 def test_scores_of_another_version_are_left_out(run: Path, tmp_path: Path) -> None:

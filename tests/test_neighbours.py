@@ -152,6 +152,15 @@ def test_products_in_less_than_float32_are_noticed(monkeypatch):
         assert prdc(fake, real) == expected
 
 
+def test_products_without_onednn(monkeypatch):
+    a, b = normal(50, 30), normal(70, 30, seed=1)
+    exact, with_it = a.double() @ b.double().T, neighbours.products(a, b)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for found in (with_it, neighbours.products(a, b)):
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-4)
+    assert prdc(*SETS["normal"]) == brute(*SETS["normal"], 3, 5)
+
+
 class Largest(TorchDispatchMode):
     """The bytes of the largest tensor that any operation makes."""
 
@@ -260,6 +269,7 @@ def test_published_values():
         (lambda x: density_coverage(x, x[:5]), "real .k=5.: got .5, 3.; at least 6"),
         (lambda x: precision_recall(x, x, 0), "k=0: neighbours are counted from 1"),
         (lambda x: prdc(x, x, 3, -1), "k=-1"),
+        (lambda x: prdc(x, x, 0, 5), "k=0"),
         (lambda x: radii(x, [1, 8]), "points .k=8.: got .8, 3.; at least 9"),
         (lambda x: nearest_distances(x, x, 9), "y .*: got .8, 3.; at least 9"),
         (lambda x: nearest_distances(x, x, 0), "k=0"),

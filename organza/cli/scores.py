@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge samples against real data; every score carries its protocol, its error and its floor."""
+    # Threads that wait for each other spin, by default so long that on a busy machine this took five times as long
+    # (docs/log.md).  Heard by GNU's OpenMP if it is said before PyTorch is loaded; nobody else minds.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with measuring(as_json) as watch:
         from organza import api
 

@@ -115,21 +115,24 @@ def _classes(fake: Side, real: Side, context: Context) -> list[Found]:
     assert fake.features.logits is not None
     count = fake.features.logits.shape[1]
     shares, wanted = (classes.class_shares(side.labels, count) for side in (fake, real))
-    seen = wanted > 0
-    ratio = shares[seen] / wanted[seen]
+    expected = wanted * len(fake) >= 5  # a class of which chance alone may leave no sample says nothing
+    ratio = shares[expected] / wanted[expected]
     details = {
         "shares": [round(float(p), 6) for p in shares],
         "real_shares": [round(float(p), 6) for p in wanted],
         "divergence": classes.class_divergence(shares, wanted),
-        "divergence_floor": (int(seen.sum()) - 1) / (2 * len(fake)),
+        "divergence_floor": (int((wanted > 0).sum()) - 1) / (2 * len(fake)),
     }
     confidence = fake.features.logits.softmax(1).amax(1)
     details["median_confidence"] = float(confidence.median())
     details["below_0.9"] = float((confidence < 0.9).float().mean())
-    flags = tuple(f"class {int(k)} has no sample" for k in (seen & (shares == 0)).nonzero().flatten()[:10])
+    missing = [str(int(k)) for k in (expected & (shares == 0)).nonzero()]
+    flags = (f"no samples of classes {', '.join(missing[:10])}{' ...' * (len(missing) > 10)}",) if missing else ()
     return [
         Found("class-entropy", classes.class_entropy(shares), details=details, flags=flags),
-        Found("class-balance", float(ratio.min()), settings="least share over the real share"),
+        Found(
+            "class-balance", float(ratio.min()) if len(ratio) else math.nan, settings="least share over the real share"
+        ),
     ]
 
 

@@ -63,6 +63,7 @@ class Extractor:
         see: Examples (B, ...), on the device, to (features (B, d), logits (B, K) or None).
         network: The network within, to be moved to the device; None where there is none.
         shape: The only shape of an example that it takes, or None.
+        batch: How many examples to look at at once: as many as a CPU's cache holds, or few enough for memory.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Extractor:
     see: Callable[[Tensor], Seen]
     network: nn.Module | None = None
     shape: tuple[int, ...] | None = None
+    batch: int = 50
 
     @property
     def kernel(self) -> str:
@@ -118,7 +120,7 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
 def extract(
     extractor: Extractor,
     x: Tensor,
-    batch: int = 50,
+    batch: int | None = None,
     device: torch.device | str = "cpu",
     watch: Callable[[int], None] | None = None,
 ) -> Features:
@@ -127,7 +129,7 @@ def extract(
     Arguments:
         extractor: What sees them.
         x: Examples, images (N, C, H, W) uint8 or vectors (N, d).
-        batch: How many to look at at once.
+        batch: How many to look at at once; as suits the extractor if None.
         device: Where to look.
         watch: Called with the number of examples done since the last call.
 
@@ -137,7 +139,7 @@ def extract(
     extractor.check(tuple(x.shape[1:]))
     if extractor.network is not None:
         extractor.network.to(device)
-    mine = share(len(x))
+    mine, batch = share(len(x)), batch or extractor.batch
     seen: list[Seen] = []
     for start in range(mine.start, mine.stop, batch):
         part = x[start : min(start + batch, mine.stop)]
@@ -260,7 +262,7 @@ def _efficientnet() -> Extractor:
         return seen
 
     how = f"bilinear, antialiased, to {side} x {side}"
-    return Extractor("efficientnet-lite0", "FD-EffLite0", efficientnet.SHA256, how, see, network)
+    return Extractor("efficientnet-lite0", "FD-EffLite0", efficientnet.SHA256, how, see, network, batch=16)
 
 
 def _inception() -> Extractor:
@@ -268,7 +270,7 @@ def _inception() -> Extractor:
 
     network = inception.network()
     how = "bilinear, not antialiased, to 299 x 299, as TensorFlow 1"
-    return Extractor("inception", "FID", inception.SHA256, how, lambda x: network(_colour(x)), network)
+    return Extractor("inception", "FID", inception.SHA256, how, lambda x: network(_colour(x)), network, batch=16)
 
 
 def _colour(x: Tensor) -> Tensor:

@@ -168,11 +168,11 @@ def radii(x: Tensor, ks: Sequence[int]) -> Tensor:
 @torch.no_grad()
 def _measure(fake: Tensor, real: Tensor, k_pr: int | None, k_dc: int) -> PRDC:
     """All four; without a k_pr, density and coverage only, which need no radii of fakes."""
-    ks = (k_pr or k_dc, k_dc)
-    least = _counted(*ks) + 1
-    fake, real = _sets((f"fake (k={k_pr or k_dc})", fake, (k_pr or 0) + 1), (f"real (k={least - 1})", real, least))
+    ks = (k_dc if k_pr is None else k_pr, k_dc)
+    most, least = _counted(*ks), 1 if k_pr is None else k_pr + 1
+    fake, real = _sets((f"fake (k={ks[0]})", fake, least), (f"real (k={most})", real, most + 1))
     x_radii = _squared_radii(real, ks)  # (M, 2)
-    y_radii = _squared_radii(fake, ks[:1]) if k_pr else x_radii.new_empty(len(fake), 0)
+    y_radii = x_radii.new_empty(len(fake), 0) if k_pr is None else _squared_radii(fake, ks[:1])
     good, (found, covered), hits = x_radii.new_zeros(len(fake)), x_radii.new_zeros(2, len(real)), 0
     centre = _mean(fake, real)
     for j, i, squared in _close(_Points(fake, centre), _Points(real, centre), y_radii, x_radii):
@@ -209,12 +209,7 @@ def _squared_radii(x: Tensor, ks: Sequence[int]) -> Tensor:
 
 
 class _Points:
-    """A set of points about a centre m: a = x - m.
-
-    Arguments:
-        x: The points, (N, d).
-        centre: m, (d,), in float32, so that x - m is rounded once.
-    """
+    """Points x, (N, d), about a centre m, (d,), which is in float32, so that a = x - m is rounded once."""
 
     def __init__(self, x: Tensor, centre: Tensor) -> None:
         self.x, self.centre = x, centre
@@ -290,9 +285,11 @@ def _squared(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """a b^T, of (n, d) and (m, d)."""
-    if a.device.type == "cpu" and a.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        # oneDNN is as fast as MKL on Intel's processors, and twice as fast on AMD's.
-        made: Tensor = functional.linear(a.to_mkldnn(), b.to_mkldnn()).to_dense()
+    # On an AMD processor (Zen 5) oneDNN is twice as fast as MKL, which `a @ b.T` would take; the operator has no public
+    # name, and functional.linear, which has, would copy a and b first.
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+    if onednn is not None and a.device.type == "cpu" and a.dtype == torch.float32:
+        made: Tensor = onednn(a, b, None, "none", [], "")
         return made
     return a @ b.T
 

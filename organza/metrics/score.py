@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 __all__ = ["Protocol", "Score", "differences", "ranked"]
 
@@ -100,9 +100,22 @@ class Score:
             protocol = {each.name: record["protocol"][each.name] for each in fields(Protocol)}
             numbers = {name: None if known[name] is None else float(known[name]) for name in ("error", "floor")}
             given = {**known, **numbers, "value": float(known["value"]), "flags": tuple(known["flags"])}
-            return cls(**{**given, "protocol": Protocol(**protocol)})
+            score = cls(**{**given, "protocol": Protocol(**protocol)})
+            score._check()
+            return score
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no score of this version ({type(error).__name__}: {error}); evaluate again") from None
+
+    def _check(self) -> None:
+        """Raise a TypeError if something is of another type than it should be: anyone may have edited the file."""
+        typed = [(getattr(self.protocol, name), kind) for name, kind in get_type_hints(Protocol).items()]
+        typed += [(text, str) for text in (self.key, self.name, self.error_of, *self.flags)]
+        typed += [(self.details, Mapping), (self.images or 0, int)]
+        for value, kind in typed:
+            if not isinstance(value, kind):
+                raise TypeError(f"{value!r} is no {kind.__name__}")
+        if self.best not in get_args(Best) or (self.error or 0) < 0:
+            raise TypeError(f"best={self.best!r}, error={self.error}")
 
     def __str__(self) -> str:
         error = "" if self.error is None else f" ± {_short(self.error)}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +88,8 @@ def section(folder: Path, newest: int) -> str:
     if not (folder / "scores.json").is_file():
         return ""
     try:
-        found = [score for score in read(folder) if _is_sound(score)]
-    except (OSError, TypeError, ValueError):  # no JSON, or no list: no reason to go without a report
+        found = read(folder)
+    except (OSError, ValueError):  # no JSON: no reason to go without a report
         found = []
     groups: dict[tuple[Protocol, int | None], list[Score]] = {}
     for score in found:
@@ -101,14 +101,6 @@ def section(folder: Path, newest: int) -> str:
     more = f'<p class="note">{left} older scores are in scores.json.</p>' if left else ""
     words = f"<p>{INTRODUCTION}</p>" if shown else f'<p class="note">{UNREADABLE}</p>'
     return f"\n<h2>Scores</h2>\n{words}\n{''.join(shown)}{more}{_nearest(folder, found)}"
-
-
-def _is_sound(score: Score) -> bool:
-    """Whether what will be shown is of the types that it should be: anyone may have edited the file."""
-    protocol = all(isinstance(getattr(score.protocol, name), kind) for name, kind in get_type_hints(Protocol).items())
-    texts = all(isinstance(text, str) for text in (score.key, score.name, score.error_of, *score.flags))
-    numbers = (score.images is None or isinstance(score.images, int)) and not (score.error or 0) < 0
-    return protocol and texts and numbers and score.best in [*BETTER] and isinstance(score.details, Mapping)
 
 
 def _group(name: str, scores: list[Score], newest: int) -> str:
