@@ -21,6 +21,7 @@ from organza.device import pick_device
 from organza.distributed import rank
 from organza.evaluation import Evaluation
 from organza.game import Game
+from organza.metrics.catalogue import METRICS
 from organza.metrics.score import Score
 from organza.model import Model
 from organza.plan import Plan
@@ -166,7 +167,7 @@ def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str,
         report.write(folder, game.equilibrium())
         raise
     report.write(folder, game.equilibrium())
-    model.config = _config(plan, max(folder.checkpoints(), default=0))
+    model.config = {**_config(plan, max(folder.checkpoints(), default=0)), "data_sha256": data.digest}
     return model
 
 
@@ -223,7 +224,7 @@ def load(
         generator.load_state_dict(groups["ema"])
     except RuntimeError as error:
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
-    config = None if plan is None else _config(plan, state["images"])
+    config = None if plan is None else {**_config(plan, state["images"]), "data_sha256": state["data"]}
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
 
 
@@ -263,9 +264,16 @@ def evaluate(
     """
     if (model is None) == (fake is None):
         raise ValueError("give a run to draw samples from, or the samples themselves (--fake, with --real DATA)")
+    if not isinstance(n, int) or not isinstance(seed, int):
+        raise ValueError(f"n={n!r}, seed={seed!r}: both must be whole numbers")
     if n < evaluation.LEAST:
         raise ValueError(f"n={n}: too few to measure anything; at least {evaluation.LEAST} are needed")
-    where, names = pick_device(device), None if metrics is None else list(metrics)
+    if fake is not None and best:
+        raise ValueError("--best is of a run: it does not go with --fake")
+    where, names = (
+        pick_device(device),
+        [metrics] if isinstance(metrics, str) else None if metrics is None else [*metrics],
+    )
     common: dict[str, Any] = {
         "metrics": names,
         "features": features,
@@ -277,14 +285,16 @@ def evaluate(
     if model is None:
         if data is None:
             raise ValueError("--fake needs --real DATA: what the samples are to be compared with")
-        against = evaluation.reference(data, split)
+        against = evaluation.reference(None, split, data)
         return evaluation.evaluate(evaluation.some(evaluation.opened(fake), n, seed), against, **common)
     if not isinstance(model, Model):
         model = load(model, device=device, best=best)
+    if model.run is not None:
+        of_a_run.read(model.run)  # a damaged file is better known before than after
     source = (model.config or {}).get("data")
     if source is None and data is None:
         raise ValueError("what the model was trained on is not known: give the real data (--data)")
-    against = evaluation.reference(data if source is None else source, split, None if source is None else data)
+    against = evaluation.reference(source, split, data, (model.config or {}).get("data_sha256", ""))
     y = evaluation.conditions(against, n, seed) if model.conditional else None
     drawn = evaluation.draw(model, n, seed, y, watch)
     scores = evaluation.evaluate(drawn, against, conditional=model.conditional, **common)
@@ -303,6 +313,8 @@ def compare(runs: Sequence[str | Path], metrics: Sequence[str] | None = None) ->
     Raises:
         ValueError: If a run has no scores, or none by a metric that is named.
     """
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise ValueError(f"got {', '.join(map(str, runs))}: give each run once")
     found = []
     for run in runs:
         scores = {score.key: score for score in of_a_run.read(Run(run).path)}
@@ -310,10 +322,11 @@ def compare(runs: Sequence[str | Path], metrics: Sequence[str] | None = None) ->
             raise ValueError(f"{run} has no scores yet: organza evaluate {run}")
         found.append(scores)
     keys = list(dict.fromkeys(key for scores in found for key in scores))
-    for name in metrics or ():
+    asked = [key for name in metrics or keys for key in (METRICS[name].keys if name in METRICS else [name])]
+    for name in asked:
         if name not in keys:
             raise ValueError(f"no run has a score {name!r}; there are {', '.join(keys)}")
-    return {key: [scores.get(key) for scores in found] for key in metrics or keys}
+    return {key: [scores.get(key) for scores in found] for key in asked}
 
 
 def _plan(folder: Run) -> Plan:

@@ -148,7 +148,7 @@ class Run:
             return None
 
     def mark(self, images: int, name: str, value: float) -> None:
-        """Marks the checkpoint at `images` as the best by a score: no later `save` deletes it while it is."""
+        """Marks the checkpoint at `images`, to be saved next, as the best: no `save` deletes it while it is."""
         write_text(self._best, json.dumps({"images": images, "name": name, "value": value}, allow_nan=False) + "\n")
 
     def save(

@@ -44,7 +44,7 @@ def read(folder: Path) -> list[Score]:
         return []
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not JSON ({error}); delete it and evaluate again") from None
     found = []
     for record in records if isinstance(records, list) else []:

@@ -14,7 +14,7 @@ from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.plan import Plan, PlanError
 from organza.prior import Normal
 from organza.run import Run
-from organza.training import Judge, Training, fit
+from organza.training import Judge, Keeper, Training, fit
 
 PLAN = {"recipe": "none"}
 NUMBERS = {16: 5.0, 32: 3.0, 48: 4.0, 64: 3.5, 80: 3.0}  # the best of them at 32
@@ -45,6 +45,41 @@ def test_a_rewind_forgets_a_later_best(tmp_path: Path) -> None:
     assert run.best is not None
     run.rewind(7)
     assert run.best is None
+
+
+def test_a_kill_between_the_mark_and_the_checkpoint_loses_no_best(tmp_path: Path, monkeypatch) -> None:
+    """The run goes on from the checkpoint before, forgets the mark, and judges again."""
+    saved = Keeper._save
+
+    def killed(keeper: Keeper, run: Run) -> None:
+        if keeper.state.images == 32:
+            raise KeyboardInterrupt
+        saved(keeper, run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Keeper, "_save", killed)
+        played(tmp_path / "run")
+    assert Run(tmp_path / "run").best["images"] == 32 and Run(tmp_path / "run").checkpoints() == [16]
+    assert played(tmp_path / "run").best == {"images": 32, "name": "frechet", "value": 3.0}
+
+
+def test_a_best_by_another_score_is_no_rival(tmp_path: Path) -> None:
+    run = played(tmp_path / "run", images=16)
+    run.mark(16, "precision", 0.1)
+    assert played(tmp_path / "run", images=32).best == {"images": 32, "name": "frechet", "value": 3.0}
+
+
+def test_a_judge_that_fails_does_not_end_the_training(tmp_path: Path) -> None:
+    def score(model: organza.Model) -> dict[str, float]:
+        raise ValueError("the samples are odd")
+
+    torch.manual_seed(0)
+    game = Game(
+        MLPGenerator(latent=2, shape=(2,), widths=(4,), output="linear"), MLPDiscriminator((2,), (4,)), Normal(2)
+    )
+    with pytest.warns(UserWarning, match="not judged at image 16: the samples are odd"):
+        fit(game, points(), Training(images=16, batch=8), run=tmp_path / "run", judge=Judge(score), device="cpu")
+    assert Run(tmp_path / "run").checkpoints() == [16]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": "x", "name": "a", "value": 1}', "\x00"])
@@ -134,6 +169,7 @@ def test_without_a_best_there_is_none_to_load(tmp_path: Path) -> None:
         ({"metric": "freshet"}, "metric 'freshet': there are .*did you mean frechet"),
         ({"metric": "parzen"}, "not for every now and then"),
         ({"features": "digit"}, "features 'digit': there are digits"),
+        ({"metric": "vendi"}, "metric 'vendi' is best near its floor"),
         ({"n": 3}, "n=3, every=0: n must be 50 or more"),
         ({"nn": 3}, "evaluation.nn: unknown; did you mean n"),
     ],

@@ -94,6 +94,13 @@ def test_compare(organza, run: str, tmp_path: Path) -> None:
     assert second.startswith("coverage")
     assert "the protocols differ in n_fake: 300 against 200; seed: 0 against 1" in second and "best" not in second
     assert third.startswith("recall") and third.split()[-1] == "-"  # the other run has none
+    for images in (5000, 6000):
+        other_run = Run(other)
+        other_run.save(images, {"game": {}}, {})
+    stale = replace(frechet, value=frechet.value / 2, images=5000)
+    scores.keep(other, [stale], torch.empty(0), None)
+    told = organza("compare", run, "other", "--metrics", "frechet")[1]
+    assert "best other; other was measured at 5,000 images and has gone on" in told
     record = json.loads(organza("compare", run, "other", "--json")[1])["metrics"]
     assert record["frechet"]["ranking"] == ["other", run] and record["frechet"]["problem"] == ""
     assert record["coverage"]["ranking"] == [] and "n_fake" in record["coverage"]["problem"]
@@ -117,6 +124,10 @@ MISTAKES = [
     (("evaluate", "--fake", "digits", "--real", "digits"), "a data set's name, not samples"),
     (("compare", "RUN"), "got 1 run; give two or more"),
     (("compare", "RUN", "nowhere"), "no run at nowhere"),
+    (("compare", "RUN", "RUN"), "give each run once"),
+    (("evaluate", "--fake", "x.npz", "--real", "digits", "--best"), "--best is of a run"),
+    (("evaluate", "--fake", "", "--real", "digits"), "--fake is empty"),
+    (("evaluate", "--fake", "mnist[:100]", "--real", "digits"), "a data set's name, not samples"),
 ]
 
 

@@ -44,6 +44,64 @@ def test_what_is_compared_with_what() -> None:
         reference("digits", "tset")
 
 
+def test_real_examples_that_were_trained_on_are_not_held_out() -> None:
+    """What is named by its part is meant as it stands; training images among it are counted, byte for byte."""
+    part = reference("digits", data="digits[:2000]")
+    assert (len(part.real), part.train, part.held) == (2000, None, None)
+    assert part.split == "part, 2,000 of them training examples"
+    mixed = reference("digits[:5000]", data="digits[4900:6000]")
+    assert mixed.split == "part, 100 of them training examples" and mixed.train is None
+    unknown = reference("gone.npz", data="digits")
+    assert (len(unknown.real), unknown.train, unknown.held) == (2000, None, None)
+    nobody = reference(None, data="digits[:300]")
+    assert (len(nobody.real), nobody.split, nobody.train) == (300, "part", None)
+    assert reference(None, data="digits").train is not None  # another program's digits may be copies too
+
+
+def test_training_data_that_changed_is_told(tmp_path: Path) -> None:
+    x = open_data("digits").x[:100].numpy()
+    np.save(tmp_path / "x.npy", x)
+    tiny = {"generator.widths": [8], "discriminator.widths": [8]}
+    api.train(tmp_path / "x.npy", "mlp", run=tmp_path / "run", images=128, device="cpu", changes=tiny)
+    assert api.evaluate(tmp_path / "run", metrics=["frechet"], features="pixels", n=60, device="cpu")
+    np.save(tmp_path / "x.npy", 255 - x)
+    with pytest.raises(ValueError, match="no longer what the run was trained on"):
+        api.evaluate(tmp_path / "run", metrics=["frechet"], features="pixels", n=60, device="cpu")
+    with pytest.raises(ValueError, match="no longer what the run was trained on"):
+        api.evaluate(tmp_path / "run", data="digits", metrics=["memorisation"], n=60, device="cpu")
+
+
+@pytest.mark.parametrize("which", ["samples", "real examples", "both"])
+def test_samples_without_any_variety_are_flagged(which: str) -> None:
+    """No metric falls over, and none of its numbers stands without a word."""
+    x = open_data("digits", "test").x[:200]
+    same = x[:1].expand(200, 1, 28, 28)
+    fake, real = (Data(name, same if which in (name, "both") else x) for name in ("samples", "real examples"))
+    for features in ("digits", "pixels"):
+        found = evaluate(fake, Reference(real, "all"), None, features)
+        for score in found:
+            assert any("are the same to these features" in flag for flag in score.flags), score.key
+            odd = "there is no such number for these samples"
+            assert np.isfinite(score.value) or odd in score.flags, score.key
+
+
+def test_a_floor_of_another_number_is_flagged(test_digits: Reference) -> None:
+    fake = Data("samples", open_data("digits").x[:300])
+    alike = evaluate(fake, test_digits, ["frechet"])[0]
+    assert "300 of digits" in alike.floor_of and not any("floor" in flag for flag in alike.flags)
+    few = evaluate(fake, Reference(Data("few", test_digits.real.x[:400]), "all"), ["frechet"], "digits")[0]
+    assert any("the floor is of another number: 200 real examples against 200" in flag for flag in few.flags)
+
+
+def test_labels_that_the_model_does_not_know() -> None:
+    y = torch.arange(100) % 12 - 1  # -1 is unlabelled, and never asked for
+    data = Data("rows", torch.zeros(100, 1, 8, 8, dtype=torch.uint8), y)
+    assert int(evaluation.conditions(Reference(data, "all"), 400, 0).min()) == 0
+    model = Model(Labelled(), Normal(64), conditional=True)
+    with pytest.raises(ValueError, match="does not know all labels of the real data"):
+        draw(model, 100, 0, evaluation.conditions(Reference(data, "all"), 100, 0))
+
+
 def test_every_usual_metric(test_digits: Reference) -> None:
     """Real training digits as samples: every score that applies, each with its whole protocol, near its floor."""
     rows = torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:1500]  # neighbours are of one writer
@@ -161,7 +219,7 @@ def test_a_generator_that_diverged_is_told() -> None:
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return torch.full((len(z), 1, 8, 8), float("nan"))
 
-    with pytest.raises(ValueError, match="samples 0 to 99 hold NaN or infinity: the generator diverged"):
+    with pytest.raises(ValueError, match="100 of 100 samples hold NaN or infinity: the generator diverged"):
         draw(Model(Broken(), Normal(3)), 100)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from organza.data import open_data
 from organza.metrics import digits
-from organza.metrics.features import NAMES, _RandomConvolutions, extract, extractor, kept, matrix
+from organza.metrics.features import NAMES, Extractor, _RandomConvolutions, extract, extractor, kept, matrix
 
 
 @pytest.fixture
@@ -100,34 +100,48 @@ def test_a_network_of_ones_own(images: torch.Tensor) -> None:
     assert sees.sha256 != extractor(Own(2.0)).sha256
 
 
-class Counting(nn.Module):
-    calls = 0
+@pytest.fixture
+def counted() -> tuple[Extractor, list[int]]:
+    """A built-in extractor, and how many examples it has seen."""
+    sees, seen = extractor("random"), []
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        Counting.calls += len(x)
-        return x.flatten(1)[:, 300:310]
+    def count(x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        seen.extend([1] * len(x))
+        return x.flatten(1)[:, 300:310].float(), None
+
+    return replace(sees, see=count), seen
 
 
-def test_real_features_are_kept(images: torch.Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_real_features_are_kept(images, counted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ORGANZA_CACHE", str(tmp_path))
-    monkeypatch.setattr(Counting, "calls", 0)
-    sees = extractor(Counting())
+    sees, seen = counted
     first = kept(sees, images, "digest")
     again = kept(sees, images, "digest")
-    assert Counting.calls == 120 and torch.equal(first.embeddings, again.embeddings)
+    assert len(seen) == 120 and torch.equal(first.embeddings, again.embeddings)
     kept(sees, images, "other data")
     kept(replace(sees, resize="otherwise"), images, "digest")
     kept(replace(sees, sha256="0" * 64), images, "digest")
-    assert Counting.calls == 4 * 120
+    assert len(seen) == 4 * 120
     for path in (tmp_path / "features").iterdir():
         path.write_bytes(path.read_bytes()[:50])  # damaged: made again
-    assert torch.equal(kept(sees, images, "digest").embeddings, first.embeddings) and Counting.calls == 5 * 120
+    assert torch.equal(kept(sees, images, "digest").embeddings, first.embeddings) and len(seen) == 5 * 120
 
 
-def test_a_cache_that_cannot_be_written_is_no_mistake(images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_no_mistake(
+    images, counted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ORGANZA_CACHE", str(tmp_path / "file"))
-    assert len(kept(extractor(Counting()), images, "digest").embeddings) == 120
+    assert len(kept(counted[0], images, "digest").embeddings) == 120
+
+
+def test_a_network_of_ones_own_is_never_kept(images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its weights do not tell what it computes: two poolings have none, and are of one class."""
+    monkeypatch.setenv("ORGANZA_CACHE", str(tmp_path))
+    mean, most = (nn.Sequential(pool(7), nn.Flatten()) for pool in (nn.AvgPool2d, nn.MaxPool2d))
+    one, other = (kept(extractor(network), images, "digest").embeddings for network in (mean, most))
+    assert bool((other > one).any()) and not list(tmp_path.iterdir())
+    assert mean.training  # as it was
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,13 @@ def test_ranking() -> None:
     assert ranked([score(v, "floor", floor=1.0) for v in (0.7, 1.1, 1.8)]) == [1, 0, 2]
 
 
+@pytest.mark.parametrize("floors", [(None, None), (1.0, None), (1.0, 2.0), (math.nan, math.nan)])
+def test_what_is_best_near_its_floor_needs_one(floors) -> None:
+    """Without it, the most collapsed of all would be the best: its spread is nearest to 0."""
+    with pytest.raises(ValueError, match="it is best near its floor"):
+        ranked([score(0.5, "floor", floor=floor) for floor in floors])
+
+
 def test_text() -> None:
     assert str(score(7.31234, error=0.1234, floor=0.28)) == "FLD 7.312 ± 0.1234 (floor 0.28)"
     assert str(score(123456.0)) == "FLD 123,456"

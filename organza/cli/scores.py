@@ -68,6 +68,7 @@ def compare(
     """Rank runs by each of their scores; scores whose protocols differ are not ranked, and it says in what."""
     from organza import api
     from organza.metrics.score import ranked
+    from organza.run import Run as Folder
 
     if len(runs) < 2:
         raise ValueError(f"got {len(runs)} run; give two or more to compare")
@@ -80,6 +81,9 @@ def compare(
             said = "" if len(there) < 2 else f"best {order[0]}"
         except ValueError as error:
             order, said = [], str(error).partition(": ")[2]
+        for run, score in there:
+            if score.images is not None and score.images < max(Folder(run).checkpoints(), default=0):
+                said += f"; {run} was measured at {score.images:,} images and has gone on"
         rows.append([key, *("-" if score is None else _plain(score) for score in scores), said])
         record[key] = {
             "ranking": order,

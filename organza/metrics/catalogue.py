@@ -79,7 +79,7 @@ def _frechet(fake: Side, real: Side, context: Context) -> list[Found]:
 
 def _kernel(fake: Side, real: Side, context: Context) -> list[Found]:
     size = min(1000, len(fake), len(real))
-    found = kernel.kernel_distance(fake.embeddings, real.embeddings, size=size, seed=context.seed)
+    found = kernel.kernel_distance(fake.embeddings, real.embeddings, size=size, seed=context.seed % 2**32)
     flags = () if size == 1000 else (f"subsets of {size}, not of the usual 1,000: too few examples",)
     of = "standard deviation over 100 subsets"
     settings = f"degree 3, 100 subsets of {size}"
@@ -159,7 +159,7 @@ def _parzen(fake: Side, real: Side, context: Context) -> list[Found]:
     flags: tuple[str, ...] = ("misleading by nature: k-means centroids beat true samples (Theis et al., 2016)",)
     if found.edge:
         flags += (f"sigma {found.sigma:g} is at an end of the grid",)
-    settings = f"sigma by {min(len(valid), 1000)} validation examples from logspace(-1, 0, 10)"
+    settings = f"sigma from logspace(-1, 0, 10) by {min(len(valid), 1000)} examples of {context.train_name}"
     details = {"sigma": float(found.sigma), "unit": "nats", "published": "225 ± 2 (2014), MNIST"}
     of = "standard error over test examples"
     return [Found("parzen", found.value, found.error, of, settings, flags, details)]
@@ -181,7 +181,7 @@ def _memorisation(fake: Side, real: Side, context: Context) -> list[Found]:
         "notes": list(found.notes),
         "suspects": [[int(i), int(j)] for i, j in zip(found.suspects, found.twins, strict=True)],
     }
-    settings = f"{found.n_fake} samples, {found.n_held_out} held-out, {found.n_train} training examples"
+    settings = f"{found.n_fake} samples, {found.n_held_out} held-out, {found.n_train} examples of {context.train_name}"
     return [Found("memorised", found.share, settings=settings, flags=flags, details=details)]
 
 
@@ -256,7 +256,9 @@ def _needs_classes(fake: Side, real: Side, context: Context) -> str:
 def _needs_labels(fake: Side, real: Side, context: Context) -> str:
     if not context.conditional or fake.y is None:
         return "the samples have no labels: the model is not conditional"
-    return "" if real.y is not None else "the real data has no labels"
+    if real.y is None:
+        return "the real data has no labels"
+    return "some of the real examples have no label" if int(real.y.min()) < 0 else ""
 
 
 def _needs_judged_labels(fake: Side, real: Side, context: Context) -> str:

@@ -18,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +31,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from organza.distributed import gather, share
+from organza import __version__
+from organza.distributed import gather, share, world
 
 __all__ = ["NAMES", "Extractor", "Features", "extract", "extractor", "kept", "matrix"]
 
@@ -99,9 +100,8 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
         ValueError: If there is none of that name, or its weights are not to be had.
     """
     if isinstance(which, nn.Module):
-        network = which.eval()
         name = type(which).__name__
-        return Extractor(name, f"FD-{name}", _digest(network), "none", lambda x: _said(network(_signed(x))), network)
+        return Extractor(name, f"FD-{name}", _digest(which), "none", lambda x: _said(which(_signed(x))), which)
     makers: dict[str, Callable[[], Extractor]] = {
         "digits": _digits,
         "efficientnet-lite0": _efficientnet,
@@ -137,21 +137,33 @@ def extract(
         ValueError: If the extractor takes no such examples, or returns no matrix of finite numbers.
     """
     extractor.check(tuple(x.shape[1:]))
-    if extractor.network is not None:
-        extractor.network.to(device)
     mine, batch = share(len(x)), batch or extractor.batch
     seen: list[Seen] = []
-    for start in range(mine.start, mine.stop, batch):
-        part = x[start : min(start + batch, mine.stop)]
-        seen.append(extractor.see(part.to(device)))
-        if watch is not None:
-            watch(len(part))
-    if not seen:  # more processes than examples: what the rows look like is learnt from one
-        seen = [(f[:0], None if said is None else said[:0]) for f, said in [extractor.see(x[:1].to(device))]]
+    with _at_rest(extractor.network, device):
+        for start in range(mine.start, mine.stop, batch):
+            part = x[start : min(start + batch, mine.stop)]
+            seen.append(extractor.see(part.to(device)))
+            if watch is not None:
+                watch(len(part))
+        if not seen:  # more processes than examples: what the rows look like is learnt from one
+            seen = [(f[:0], None if said is None else said[:0]) for f, said in [extractor.see(x[:1].to(device))]]
     embeddings = torch.cat(gather(torch.cat([each[0].float().cpu() for each in seen])))
     logits = [each[1].float().cpu() for each in seen if each[1] is not None]
     matrix(embeddings, f"features {extractor.name}", 1)
     return Features(embeddings, torch.cat(gather(torch.cat(logits))) if logits else None)
+
+
+@contextmanager
+def _at_rest(network: nn.Module | None, device: torch.device | str) -> Iterator[None]:
+    """The network on the device and in evaluation mode, in which a user's own is not left."""
+    modes = {} if network is None else {module: module.training for module in network.to(device).modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def kept(
@@ -161,14 +173,17 @@ def kept(
     device: torch.device | str = "cpu",
     watch: Callable[[int], None] | None = None,
 ) -> Features:
-    """Return :func:`extract` of real data, from the cache where it was kept before.
+    """Return :func:`extract` of real data, from the cache where it was kept before; a user's network is not cached.
 
     Arguments:
         digest: The SHA-256 of the examples x.  For the others see :func:`extract`.
     """
-    if not extractor.sha256 and extractor.network is None:  # pixels: nothing to compute
+    # Pixels cost nothing; of a network of the user's no digest knows what it computes; and processes that do not find
+    # the same in their caches would wait for each other.
+    if extractor.name == "pixels" or extractor.name not in NAMES or world() > 1:
         return extract(extractor, x, device=device, watch=watch)
-    key = hashlib.sha256(f"{digest} {extractor.name} {extractor.sha256} {extractor.resize}".encode()).hexdigest()
+    known = (digest, extractor.name, extractor.sha256, extractor.resize, __version__)
+    key = hashlib.sha256(repr(known).encode()).hexdigest()
     path = _cache() / "features" / f"{key}.safetensors"
     try:
         found = load(path.read_bytes())
@@ -286,6 +301,9 @@ def _signed(x: Tensor) -> Tensor:
 
 def _said(output: Tensor | Seen) -> Seen:
     features, logits = output if isinstance(output, tuple) else (output, None)
+    if not isinstance(features, Tensor) or features.ndim < 2:
+        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"the network of features returned {got}; a tensor (B, ...), or a pair with logits, is needed")
     return features.flatten(1), logits
 
 

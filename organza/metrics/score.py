@@ -69,6 +69,7 @@ class Score:
         flags: What makes the number doubtful, a line each.
         details: What else was found, as JSON.
         images: Images shown to D by the run that was judged, or None.
+        floor_of: Which examples gave the floor, and how many they were compared with.
     """
 
     key: str
@@ -82,6 +83,7 @@ class Score:
     flags: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
+    floor_of: str = ""
 
     def json(self) -> dict[str, Any]:
         """Return the score as JSON; a number that is not finite becomes its name."""
@@ -109,7 +111,7 @@ class Score:
     def _check(self) -> None:
         """Raise a TypeError if something is of another type than it should be: anyone may have edited the file."""
         typed = [(getattr(self.protocol, name), kind) for name, kind in get_type_hints(Protocol).items()]
-        typed += [(text, str) for text in (self.key, self.name, self.error_of, *self.flags)]
+        typed += [(text, str) for text in (self.key, self.name, self.error_of, self.floor_of, *self.flags)]
         typed += [(self.details, Mapping), (self.images or 0, int)]
         for value, kind in typed:
             if not isinstance(value, kind):
@@ -133,13 +135,17 @@ def ranked(scores: Sequence[Score]) -> list[int]:
     """Return the places of the scores, the best first; a value that is no number comes last.
 
     Raises:
-        ValueError: If their protocols differ; it says in which fields.
+        ValueError: If their protocols differ; it says in which fields.  Or if it is best to be near a floor, and the
+            floors are not known, or are not the same.
     """
     first = scores[0]
     for other in scores[1:]:
         found = differences(first.protocol, other.protocol)
         if found:
             raise ValueError(f"{first.name} cannot be ranked: the protocols differ in {'; '.join(found)}")
+    floors = {score.floor for score in scores}
+    if first.best == "floor" and len(scores) > 1 and (len(floors) > 1 or not math.isfinite(first.floor or math.nan)):
+        raise ValueError(f"{first.name} cannot be ranked: it is best near its floor, and the floors are {floors}")
     return sorted(range(len(scores)), key=lambda place: _distance(scores[place]))
 
 
@@ -148,7 +154,7 @@ def _distance(score: Score) -> float:
     if math.isnan(score.value):
         return math.inf
     if score.best == "floor":
-        return abs(score.value - (0.0 if score.floor is None else score.floor))
+        return abs(score.value - (score.floor or 0.0))
     return score.value if score.best == "low" else -score.value
 
 

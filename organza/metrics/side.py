@@ -66,6 +66,7 @@ class Context:
         extractor: What the features are.
         seed: Of all chance in a metric.
         train: What the generator was trained on, as a side's x; None where that is not known or is the real side.
+        train_name: Its name and digest, for the protocol.
         valid: Further real examples, to choose a metric's own settings by.
         mixture: The centres (K, d) and the standard deviation of the law, where it is a known mixture.
         conditional: Whether labels were given to the generator.
@@ -74,6 +75,7 @@ class Context:
     extractor: Extractor
     seed: int = 0
     train: Tensor | None = None
+    train_name: str = ""
     valid: Tensor | None = None
     mixture: tuple[Tensor, float] | None = None
     conditional: bool = False

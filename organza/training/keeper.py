@@ -85,14 +85,20 @@ class Keeper:
     def _judge(self, run: Run, judge: Judge) -> None:
         """Log the judge's scores of the model so far, and keep its checkpoint if none was better."""
         images = self.state.images
-        scores = judge.score(self.state.model())
+        try:
+            scores = judge.score(self.state.model())
+        except ValueError as error:  # a measurement beside the training, which goes on
+            warnings.warn(f"not judged at image {images}: {error}", stacklevel=2)
+            return
         run.log({"images": images, "steps": self.state.steps, **scores})
         value, best = scores.get(judge.best or ""), run.best
         if value is None or not math.isfinite(value):
             return
-        if best is None or (value > best["value"] if judge.highest else value < best["value"]):
-            self._save(run)
+        other = best is None or best["name"] != judge.best
+        if other or best is None or (value > best["value"] if judge.highest else value < best["value"]):
+            # In this order: a run that is killed in between is judged again, and comes to the same.
             run.mark(images, str(judge.best), value)
+            self._save(run)
 
     def _show(self, run: Run) -> None:
         """Keep a picture of the same 64 z."""

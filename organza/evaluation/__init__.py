@@ -7,81 +7,47 @@ other split where there is one, else by halving the data.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from organza import __version__
-from organza.data import Data, open_data
-from organza.data import names as builtin
+from organza.data import Data
 from organza.data.synthetic import centres
 from organza.distributed import gather, share
+from organza.evaluation.reference import Reference, opened, reference, rows, some
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
 from organza.metrics.features import NAMES, Extractor, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
 from organza.metrics.side import Context, Side
 from organza.model import Model
 from organza.picture import to_uint8
+from organza.round import key
 
 __all__ = [
-    *("LEAST", "Evaluation", "Reference", "conditions", "draw", "evaluate", "opened", "reference"),
-    *("scorer", "some", "usual_features"),
+    "LEAST",
+    "Evaluation",
+    "Reference",
+    "conditions",
+    "draw",
+    "evaluate",
+    "opened",
+    "reference",
+    "scorer",
+    "some",
+    "usual_features",
 ]
 
 LEAST = 50  # examples on either side, below which nothing is measured
 FEW = 1000  # examples, below which every score is flagged
 MOST = 50_000  # real examples that are used
+CHUNK = 500  # samples drawn at once
 _MIXTURES = ("ring", "grid25", "grid100")
 Watch = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What samples are compared with.
-
-    Arguments:
-        real: The real examples.
-        split: Which part of the data they are, in words.
-        train: What the generator was trained on, where ``real`` was held out from it; else None.
-        held: Where the floor's examples come from; None to halve ``real``.
-    """
-
-    real: Data
-    split: str
-    train: Data | None = None
-    held: Data | None = None
-
-
-def reference(source: Any, split: str | None = None, data: Any = None) -> Reference:
-    """Return what samples of a generator are compared with.
-
-    Arguments:
-        source: The data that the generator was trained on, as :func:`~organza.data.open_data` takes it.
-        split: "train" or "test"; by default "test" where the data has one.
-        data: Other real examples to compare with, which the generator was not trained on.
-
-    Raises:
-        ValueError: If there is no such data or split.
-    """
-    if data is not None and data != source:
-        train = open_data(source)
-        real = open_data(data, split or "train")
-        if real.digest == train.digest:
-            return reference(source, split)
-        return Reference(real, split or "all", train, train)
-    base = re.sub(r"\[[^\[\]]*\]$", "", source.strip()) if isinstance(source, str) else ""
-    if base.lower() in builtin() and not Path(str(source)).exists():
-        split = split or "test"
-        train, test = open_data(source), open_data(base, "test")
-        if split == "test":
-            return Reference(test, "test", train, train)
-        return Reference(open_data(source, split), split, None, test)
-    return Reference(open_data(source, split or "train"), "all")
 
 
 @dataclass(frozen=True)
@@ -113,15 +79,19 @@ class Evaluation:
             raise ValueError(f"n={self.n}, every={self.every}: n must be {LEAST} or more, every 0 or more")
         if name in ("memorisation", "parzen", "within-classes", "cas", "label-accuracy"):
             raise ValueError(f"metric {self.metric!r} is not for every now and then: evaluate the run by it afterwards")
+        if self.best == "floor":
+            raise ValueError(f"metric {self.metric!r} is best near its floor, so that no checkpoint is the best by it")
 
     @property
     def key(self) -> str:
         """The key of the number by which a checkpoint is the best."""
-        return self.metric if self.metric in KEYS else next(iter(METRICS[self.metric].keys))
+        if self.metric in KEYS:
+            return self.metric
+        return next(key for key, best in METRICS[self.metric].keys.items() if best != "floor")
 
     @property
     def best(self) -> str:
-        """Whether the lowest is the best or the highest; where that is "floor", the lowest."""
+        """Whether the lowest is the best or the highest."""
         return KEYS[self.key][1]
 
 
@@ -160,18 +130,8 @@ def conditions(against: Reference, n: int, seed: int) -> Tensor:
     if against.real.y is None:
         raise ValueError(f"the model is conditional and {against.real.name} has no labels: give data that has")
     y = against.real.y.cpu()
+    y = y[y >= 0] if not y.is_floating_point() else y  # -1: unlabelled
     return y[torch.randint(len(y), (n,), generator=torch.Generator().manual_seed(seed))]
-
-
-def opened(fake: Any) -> Data:
-    """Open samples that another program made: a folder of pictures, an .npz or .npy file, or an array.
-
-    Raises:
-        ValueError: If there are none, or they cannot be read.
-    """
-    if isinstance(fake, str) and fake.strip().lower() in builtin() and not Path(fake).exists():
-        raise ValueError(f"--fake {fake}: a data set's name, not samples; give a folder of pictures or an .npz file")
-    return open_data(fake)
 
 
 def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Watch | None = None) -> Data:
@@ -181,17 +141,22 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
         ValueError: If a sample holds NaN or infinity.
     """
     z = model.prior.draw(n, torch.Generator(model.device).manual_seed(seed))
-    mine, parts = share(n), []
-    for start in range(mine.start, mine.stop, 500):
-        rows = slice(start, min(start + 500, mine.stop))
-        x = model.generate(z[rows], None if y is None else y[rows], seed=seed + start)
-        if not bool(x.isfinite().all()):
-            raise ValueError(f"samples {start} to {rows.stop - 1} hold NaN or infinity: the generator diverged")
-        parts.append(to_uint8(x).cpu() if x.ndim == 4 else x.float().cpu())
+    mine, parts = share(-(-n // CHUNK)), []
+    for chunk in mine:  # the same whatever the number of processes
+        here = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        try:
+            x = model.generate(z[here], None if y is None else y[here], seed=key(seed, chunk))
+        except IndexError as error:
+            raise ValueError(f"the model does not know all labels of the real data ({error}): give its own") from None
+        parts.append(x.cpu())
         if watch is not None:
-            watch("samples", rows.stop - mine.start, len(mine))
-    x = torch.cat(parts) if parts else torch.empty(0)
-    return Data("samples", torch.cat(gather(x)), y)
+            watch("samples", chunk - mine.start + 1, len(mine))
+    like = model.generate(z[:1], None if y is None else y[:1])[:0].cpu()
+    found = torch.cat(gather(torch.cat([like, *parts])))
+    bad = ~found.flatten(1).isfinite().all(1)
+    if bool(bad.any()):
+        raise ValueError(f"{int(bad.sum())} of {n} samples hold NaN or infinity: the generator diverged")
+    return Data("samples", to_uint8(found) if found.ndim == 4 else found.float(), y)
 
 
 def usual_features(data: Data) -> str:
@@ -244,12 +209,16 @@ def evaluate(
     wanted = applicable(metrics, judged, truth, context)
     found = _measured(wanted, judged, truth, context, "", watch)
     floor: Mapping[str, list[Found]] = {}
+    floor_of, flags = "", _flags(judged, truth, fake, real)
     if floors:
         held, rest = _held(against, real, len(fake), seed)
         other = truth if rest is None else _side(sees, rest, device, True, watch)
         held_side = _side(sees, held, device, True, watch)
         below = [name for name in wanted if METRICS[name].floored]
         floor = _measured(below, held_side, other, context, "floor of ", watch)
+        floor_of = f"{len(held):,} of {held.name} ({held.digest[:12]}) against {len(other):,}"
+        if len(held) != len(fake) or rest is not None:
+            flags += (f"the floor is of another number: {len(held):,} real examples against {len(other):,}",)
     protocol = Protocol(
         metric="",
         features=sees.name,
@@ -265,8 +234,8 @@ def evaluate(
         organza=__version__,
         torch=torch.__version__,
     )
-    flags = _flags(judged, truth, fake, real)
-    return [score for name in wanted for score in _scores(name, found[name], floor.get(name, []), flags, protocol)]
+    below_of = {name: (floor.get(name, []), floor_of) for name in wanted}
+    return [score for name in wanted for score in _scores(name, found[name], *below_of[name], flags, protocol)]
 
 
 def _side(sees: Extractor, data: Data, device: torch.device | str, keep: bool, watch: Watch | None) -> Side:
@@ -296,7 +265,7 @@ def _measured(
 
 
 def _scores(
-    name: str, found: list[Found], floors: list[Found], flags: tuple[str, ...], protocol: Protocol
+    name: str, found: list[Found], floors: list[Found], floor_of: str, flags: tuple[str, ...], protocol: Protocol
 ) -> Iterator[Score]:
     """What a metric found, with its floors and its protocol."""
     below = {each.key: each.value for each in floors}
@@ -304,6 +273,7 @@ def _scores(
         protocol = replace(protocol, features="pixels", weights="", resize="none")
     for each in found:
         what = f"{each.key}, {each.settings}" if each.settings else each.key
+        odd = () if math.isfinite(each.value) else ("there is no such number for these samples",)
         yield Score(
             key=each.key,
             name=each.name or each.key,
@@ -312,8 +282,9 @@ def _scores(
             error=each.error,
             error_of=each.error_of,
             floor=below.get(each.key),
+            floor_of=floor_of if each.key in below else "",
             best=KEYS[each.key][1],
-            flags=(*each.flags, *flags),
+            flags=(*odd, *each.flags, *flags),
             details=each.details,
         )
 
@@ -322,7 +293,8 @@ def _context(sees: Extractor, against: Reference, real: Data, seed: int, conditi
     train = against.train
     valid = None if train is None else train.x[_validation(train).start :].cpu()
     mixture = centres(real.name) if real.name in _MIXTURES else None
-    return Context(sees, seed, None if train is None else train.x.cpu(), valid, mixture, conditional)
+    known = "" if train is None else f"{train.name} ({train.digest[:12]})"
+    return Context(sees, seed, None if train is None else train.x.cpu(), known, valid, mixture, conditional)
 
 
 def _validation(train: Data) -> range:
@@ -335,23 +307,11 @@ def _held(against: Reference, real: Data, n: int, seed: int) -> tuple[Data, Data
     if against.held is None:
         order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
         half = len(real) // 2
-        return _rows(real, order[: min(n, half)]), _rows(real, order[half:])
+        return rows(real, order[: min(n, half)]), rows(real, order[half:])
     held = against.held
     if held is against.train:  # those by which a metric chooses its settings are not judged by it
-        held = _rows(held, torch.arange(_validation(held).start))
+        held = rows(held, torch.arange(_validation(held).start))
     return some(held, n, seed), None
-
-
-def some(data: Data, n: int, seed: int) -> Data:
-    """Return at most n of the examples, by chance."""
-    if len(data) <= n:
-        return data
-    return _rows(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
-
-
-def _rows(data: Data, rows: Tensor) -> Data:
-    rows = rows.to(data.x.device)
-    return replace(data, x=data.x[rows], y=None if data.y is None else data.y[rows])
 
 
 def _check(fake: Data, real: Data) -> None:
@@ -373,6 +333,9 @@ def _flags(fake: Side, real: Side, given: Data, data: Data) -> tuple[str, ...]:
         flags.append("the samples are lossy files (JPEG), which changes every score: save them as PNG")
     if real.lossy and not fake.lossy:
         flags.append("the real examples are lossy files (JPEG) and the samples are not")
+    for side, what in ((fake, "samples"), (real, "real examples")):
+        if float(side.gaussian.covariance.trace()) <= 1e-12 * (1 + float(side.gaussian.mean.square().sum())):
+            flags.append(f"all {what} are the same to these features: no number says much")
     if len(fake) < FEW:
         flags.append(f"{len(fake)} samples are few: at least {FEW:,} are usual")
     if len(real) < FEW:

@@ -1,0 +1,127 @@
+r"""What samples are compared with: real examples, those of the training, and those that give the floor."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from organza.data import Data, open_data
+from organza.data import names as builtin
+
+__all__ = ["Reference", "opened", "reference", "rows", "some"]
+
+_PART = re.compile(r"\[[^\[\]]*\]$")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What samples are compared with.
+
+    Arguments:
+        real: The real examples.
+        split: Which part of the data they are, in words.
+        train: What the generator was trained on, where ``real`` was held out from it; else None.
+        held: Where the floor's examples come from; None to halve ``real``.
+    """
+
+    real: Data
+    split: str
+    train: Data | None = None
+    held: Data | None = None
+
+
+def reference(source: Any, split: str | None = None, data: Any = None, digest: str = "") -> Reference:
+    """Return what samples of a generator are compared with.
+
+    Arguments:
+        source: The data that the generator was trained on, as :func:`~organza.data.open_data` takes it; None if that
+            is not known.
+        split: "train" or "test"; by default "test" where the data has one.
+        data: Other real examples to compare with.  Those that the generator was trained on are counted: with more than
+            one in a hundred of them, they are not held out, and memorisation cannot be tested by them.
+        digest: The SHA-256 of the training data, where it is known.
+
+    Raises:
+        ValueError: If there is no such data or split, or the training data is no longer what it was.
+    """
+    if data is None:
+        found = _own(source, split)
+        _check_digest(found.train or (found.real if found.split != "test" else None), digest)
+        return found
+    other = _named(data, split)
+    if source is None:
+        return other
+    try:
+        train = open_data(source)
+    except ValueError:  # arrays of a program that is gone, or a file that has moved: then nothing is known of it
+        return replace(other, train=None, held=None)
+    _check_digest(train, digest)
+    seen = _seen(other.real, train)
+    if seen > len(other.real) / 100:
+        return replace(other, split=f"{other.split}, {seen:,} of them training examples", train=None, held=None)
+    return Reference(other.real, other.split, train, train)
+
+
+def _check_digest(train: Data | None, digest: str) -> None:
+    if train is not None and digest and train.digest != digest:
+        raise ValueError(
+            f"{train.name} is no longer what the run was trained on (the digests differ): give real examples by --data"
+        )
+
+
+def _named(data: Any, split: str | None) -> Reference:
+    """What a user names as real examples: a part of a data set that is written out is meant as it stands."""
+    if split is None and isinstance(data, str) and _PART.search(data) and not Path(data).exists():
+        return Reference(open_data(data), "part")
+    return _own(data, split)
+
+
+def _own(source: Any, split: str | None) -> Reference:
+    """What there is to compare with of one data set, by its parts."""
+    base = _PART.sub("", source.strip()) if isinstance(source, str) else ""
+    if base.lower() not in builtin() or Path(str(source)).exists():
+        return Reference(open_data(source, split or "train"), "all")
+    split = split or "test"
+    train, test = open_data(source), open_data(base, "test")
+    if split == "test":
+        return Reference(test, "test", train, train)
+    return Reference(open_data(source, split), split, None, test)
+
+
+def _seen(real: Data, train: Data) -> int:
+    """How many real examples the generator was trained on."""
+    if real.spec.shape != train.spec.shape or real.x.dtype != train.x.dtype:
+        return 0
+    known = {row.tobytes() for row in train.x.cpu().numpy()}
+    return sum(row.tobytes() in known for row in real.x.cpu().numpy())
+
+
+def opened(fake: Any) -> Data:
+    """Open samples that another program made: a folder of pictures, an .npz or .npy file, or an array.
+
+    Raises:
+        ValueError: If there are none, or they cannot be read.
+    """
+    if isinstance(fake, str) and not fake.strip():
+        raise ValueError("--fake is empty: give a folder of pictures or an .npz file")
+    if isinstance(fake, str) and _PART.sub("", fake.strip()).lower() in builtin() and not Path(fake).exists():
+        raise ValueError(f"--fake {fake}: a data set's name, not samples; give a folder of pictures or an .npz file")
+    return open_data(fake)
+
+
+def some(data: Data, n: int, seed: int) -> Data:
+    """Return at most n of the examples, by chance."""
+    if len(data) <= n:
+        return data
+    return rows(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+
+
+def rows(data: Data, index: Tensor) -> Data:
+    """Return some of the examples, by index, (n,)."""
+    index = index.to(data.x.device)
+    return replace(data, x=data.x[index], y=None if data.y is None else data.y[index])
