@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def organza_data():
     if not folder.is_dir():
         raise pytest.UsageError(f"ORGANZA_DATA={folder}: no such folder")
     return folder
+
+
+@pytest.fixture
+def organza(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder; returns (exit code, standard output, standard error)."""
+    from organza import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["organza", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

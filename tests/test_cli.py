@@ -11,24 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from organza import cli
-
 TINY = ("--recipe", "mlp", "--set", "generator.widths=[16]", "--set", "discriminator.widths=[16]")
-
-
-@pytest.fixture
-def organza(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run the command in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["organza", *words])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def test_train_resume_sample(organza) -> None:

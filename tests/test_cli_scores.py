@@ -1,7 +1,6 @@
 """`organza evaluate` and `organza compare` as people type them."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,24 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from organza import api, cli, scores
+from organza import api, scores
 from organza.data import open_data
 from organza.run import Run
-
-
-@pytest.fixture
-def organza(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run the command in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["organza", *words])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

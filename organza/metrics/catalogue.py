@@ -89,17 +89,17 @@ def _kernel(fake: Side, real: Side, context: Context) -> list[Found]:
 def _neighbours(fake: Side, real: Side, context: Context) -> list[Found]:
     a, b = _even(fake, real, context.seed)
     found = neighbours.prdc(a, b)
-    n, of = len(a), "binomial standard error, the other sample fixed"
+    of = "binomial standard error, the other sample fixed"
 
-    def binomial(p: float) -> float:
+    def binomial(p: float, n: int) -> float:
         return math.sqrt(p * (1 - p) / n)
 
-    three, five = f"k = 3, {n} against {len(b)}", f"k = 5, {n} against {len(b)}"
+    three, five = (f"k = {k}, {len(a)} against {len(b)}" for k in (3, 5))
     return [
-        Found("precision", found.precision, binomial(found.precision), of, three),
-        Found("recall", found.recall, binomial(found.recall), of, three),
+        Found("precision", found.precision, binomial(found.precision, len(a)), of, three),
+        Found("recall", found.recall, binomial(found.recall, len(b)), of, three),
         Found("density", found.density, settings=five),
-        Found("coverage", found.coverage, binomial(found.coverage), of, five),
+        Found("coverage", found.coverage, settings=five),
     ]
 
 

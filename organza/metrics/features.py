@@ -216,7 +216,7 @@ def matrix(features: Tensor, what: str = "features", least: int = 2) -> Tensor:
         raise ValueError(f"{what}: got {got}; a matrix (N, d) of floats is needed, one row an example")
     if len(features) < least or not features.shape[1]:
         raise ValueError(f"{what}: got {tuple(features.shape)}; at least {least} examples are needed")
-    bad = ~features.isfinite().all(1)
+    bad = torch.cat([~part.isfinite().all(1) for part in features.split(4096)])  # in parts: a mask is not small
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
         raise ValueError(f"{what}: {int(bad.sum())} of {len(features)} examples hold NaN or infinity, first {first}")
