@@ -167,15 +167,21 @@ def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str,
         report.write(folder, game.equilibrium())
         raise
     report.write(folder, game.equilibrium())
-    model.config = {**_config(plan, max(folder.checkpoints(), default=0)), "data_sha256": data.digest}
+    model.config = _config(plan, max(folder.checkpoints(), default=0), data.digest)
     return model
 
 
-def _config(plan: Plan, images: int) -> dict[str, Any]:
+def _config(plan: Plan, images: int, digest: str) -> dict[str, Any]:
     """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
     names = ("generator", "prior", "conditional", "recipe", "data", "objective", "terms")
     facts = {name: value for name, value in plan.json().items() if name in names}
-    return {**facts, "images": images, "seed": plan.training["seed"], "references": _references(plan.recipe)}
+    return {
+        **facts,
+        "images": images,
+        "data_sha256": digest,
+        "seed": plan.training["seed"],
+        "references": _references(plan.recipe),
+    }
 
 
 def _references(recipe: str) -> list[str]:
@@ -224,7 +230,7 @@ def load(
         generator.load_state_dict(groups["ema"])
     except RuntimeError as error:
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
-    config = None if plan is None else {**_config(plan, state["images"]), "data_sha256": state["data"]}
+    config = None if plan is None else _config(plan, state["images"], state["data"])
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
 
 
@@ -270,15 +276,12 @@ def evaluate(
         raise ValueError(f"n={n}: too few to measure anything; at least {evaluation.LEAST} are needed")
     if fake is not None and best:
         raise ValueError("--best is of a run: it does not go with --fake")
-    where, names = (
-        pick_device(device),
-        [metrics] if isinstance(metrics, str) else None if metrics is None else [*metrics],
-    )
+    names = [metrics] if isinstance(metrics, str) else None if metrics is None else [*metrics]
     common: dict[str, Any] = {
         "metrics": names,
         "features": features,
         "seed": seed,
-        "device": where,
+        "device": pick_device(device),
         "floors": floors,
         "watch": watch,
     }

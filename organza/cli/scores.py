@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "evaluate"]
 
-BETTER = {"low": "lower is better", "high": "higher is better", "floor": "nearer to the floor is better"}
-
 
 @app.command()
 def evaluate(
@@ -99,6 +97,8 @@ def _plain(score: Score) -> str:
 
 def _table(scores: list[Score]) -> list[str]:
     """A line for each score."""
+    from organza.metrics.score import BETTER
+
     rows = []
     for score in scores:
         value, _, floor = _plain(score).partition(" (floor ")

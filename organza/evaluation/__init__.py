@@ -106,16 +106,16 @@ def scorer(
     name, real = chosen([asked.metric])[0], some(data, asked.n, seed)
     sees = extractor(asked.features or usual_features(data))
     against = Reference(real, "train")
+    context = _context(sees, against, real, seed, conditional)
     few = _side(sees, some(real, 2, seed), device, False, None)
-    applicable([asked.metric], few, few, _context(sees, against, real, seed, conditional))
+    applicable([asked.metric], few, few, context)
     truth: list[Side] = []
 
     def score(model: Model) -> dict[str, float]:
         if not truth:
             truth.append(_side(sees, real, device, True, None))
         drawn = draw(model, asked.n, seed, conditions(against, asked.n, seed) if conditional else None)
-        fake, context = _side(sees, drawn, device, False, None), _context(sees, against, real, seed, conditional)
-        applicable([asked.metric], fake, truth[0], context)
+        fake = _side(sees, drawn, device, False, None)
         return {each.key: each.value for each in METRICS[name].compute(fake, truth[0], context)}
 
     return score

@@ -13,9 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-__all__ = ["Protocol", "Score", "differences", "ranked"]
+__all__ = ["BETTER", "Protocol", "Score", "differences", "ranked"]
 
 Best = Literal["low", "high", "floor"]
+BETTER: dict[Best, str] = {
+    "low": "lower is better",
+    "high": "higher is better",
+    "floor": "nearer to the floor is better",
+}
 
 
 @dataclass(frozen=True)

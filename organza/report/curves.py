@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from organza.metrics.catalogue import KEYS
+from organza.metrics.score import BETTER
 from organza.report.charts import CYCLE, INK, MORE, REAL, REST, D, G, chart, key, short, svg
-from organza.report.scores import BETTER, MEANINGS
+from organza.report.scores import MEANINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

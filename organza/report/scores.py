@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from organza.metrics.score import Protocol, Score
+from organza.metrics.score import BETTER, Protocol, Score
 from organza.report import pictures
 from organza.report.charts import INK, MORE, REAL, G, chart, key, short, svg
 from organza.scores import read
@@ -23,12 +23,11 @@ from organza.scores import read
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BETTER", "MEANINGS", "section"]
+__all__ = ["MEANINGS", "section"]
 
 Numbers = NDArray[np.float64]
 
 GROUPS, BARS, POINTS = 6, 20, 200  # at most so many groups of scores, bars of a histogram, points of a line
-BETTER = {"low": "lower is better", "high": "higher is better", "floor": "nearer to the floor is better"}
 # What a score says, by its key.
 MEANINGS = {
     "frechet": "How far apart the features of samples and of real examples lie, each taken as Gaussian: 0 if alike.",

@@ -72,33 +72,37 @@ class Keeper:
             return
         if last or _due(before, state.images, training.sample_every):
             self._show(self.run)
+        better = False
         if self.judge is not None and (last or _due(before, state.images, self.judge.every or training.sample_every)):
-            self._judge(self.run, self.judge)
+            better = self._judge(self.run, self.judge)
         late = time.monotonic() - self.saved_time > self.save_seconds
-        if last or stop or late or _due(before, state.images, training.save_every):
+        if better or last or stop or late or _due(before, state.images, training.save_every):
             self._save(self.run)
 
     def _save(self, run: Run) -> None:
         run.save(self.state.images, self.state.tensors(), self.state.record())
         self.saved_time = time.monotonic()
 
-    def _judge(self, run: Run, judge: Judge) -> None:
-        """Log the judge's scores of the model so far, and keep its checkpoint if none was better."""
+    def _judge(self, run: Run, judge: Judge) -> bool:
+        """Log the judge's scores of the model so far; mark it, before it is saved, and say so if none was better.
+
+        In this order a run that is killed in between is judged again, and comes to the same.
+        """
         images = self.state.images
         try:
             scores = judge.score(self.state.model())
         except ValueError as error:  # a measurement beside the training, which goes on
             warnings.warn(f"not judged at image {images}: {error}", stacklevel=2)
-            return
+            return False
         run.log({"images": images, "steps": self.state.steps, **scores})
         value, best = scores.get(judge.best or ""), run.best
         if value is None or not math.isfinite(value):
-            return
-        other = best is None or best["name"] != judge.best
-        if other or best is None or (value > best["value"] if judge.highest else value < best["value"]):
-            # In this order: a run that is killed in between is judged again, and comes to the same.
-            run.mark(images, str(judge.best), value)
-            self._save(run)
+            return False
+        rival = best["value"] if best is not None and best["name"] == judge.best else None
+        if rival is not None and not (value > rival if judge.highest else value < rival):
+            return False
+        run.mark(images, str(judge.best), value)
+        return True
 
     def _show(self, run: Run) -> None:
         """Keep a picture of the same 64 z."""
