@@ -84,7 +84,8 @@ class GradientPenalty(Term):
 
     def discriminator(self, round: Round) -> Tensor:
         real, fake = round.real, round.fake
-        epsilon = round.draw(lambda n, g: torch.rand(n, *[1] * (real.ndim - 1), generator=g, device=g.device))
+        shape = [1] * (real.ndim - 1)
+        epsilon = round.draw(lambda n, g: torch.rand(n, *shape, generator=g, device=g.device, dtype=real.dtype))
         slope = _slope_at(round, torch.lerp(fake.detach(), real.detach(), epsilon))
         return (_norm(slope) - self.target) ** 2
 
@@ -109,7 +110,8 @@ class DRAGAN(Term):
 
     def discriminator(self, round: Round) -> Tensor:
         real = round.real.detach()
-        u = round.draw(lambda n, g: torch.rand(n, *real.shape[1:], generator=g, device=g.device))
+        shape = real.shape[1:]
+        u = round.draw(lambda n, g: torch.rand(n, *shape, generator=g, device=g.device, dtype=real.dtype))
         slope = _slope_at(round, real + self.spread * real.std() * u)
         return (_norm(slope) - 1.0) ** 2
 

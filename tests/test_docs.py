@@ -23,7 +23,8 @@ from organza.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 GUIDE, TABLE = ROOT / "docs/first-gan.md", ROOT / "docs/recipes.md"
-DOCUMENTS = [path for path in (ROOT / "README.md", GUIDE, TABLE, ROOT / "docs/metrics.md") if path.exists()]
+NAMES = ("README.md", "docs/first-gan.md", "docs/recipes.md", "docs/metrics.md", "docs/theory.md", "docs/lectures.md")
+DOCUMENTS = [path for path in map(ROOT.joinpath, NAMES) if path.exists()]
 every = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
 
 # What a command's data stand for here: nothing is trained, so that only shapes matter.
