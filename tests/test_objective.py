@@ -1,4 +1,7 @@
-"""organza.objective: every objective against a numeric maximiser of V on a finite space, and its losses as numbers."""
+"""organza.objective: what the optima and divergences of all have in common, and the losses as numbers.
+
+That they are the best is tested in test_optimum, against a numeric maximiser.
+"""
 
 import inspect
 import math
@@ -70,93 +73,6 @@ def laws(seed, n=5, least=0.0):
     if least > 0:
         p[0] = q[1] = least
     return p / p.sum(), q / q.sum()
-
-
-# The numeric maximiser: V as the double sum over pairs (x ~ p, y ~ q), which fits relativistic objectives too.
-
-
-def V(objective, p, q, logits):
-    real = logits.unsqueeze(-1).expand(*logits.shape, len(q))  # (..., x, y)
-    fake = logits.unsqueeze(-2).expand_as(real)
-    return -(p.unsqueeze(-1) * q * objective.discriminator(real, fake)).sum((-1, -2))
-
-
-def separable(objective):
-    """Whether the loss is one function of the real logit plus one of the fake."""
-    r, f = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    loss = objective.discriminator
-    return torch.allclose(loss(r, f) + loss(f, r), loss(r, r) + loss(f, f), atol=1e-12)
-
-
-def searched(objective, p, q):
-    """The best logits by ternary search in every coordinate: for a separable V, smooth or not."""
-    n = len(p)
-    low, high = torch.full((n,), -60.0), torch.full((n,), 60.0)
-    for _ in range(72):
-        a, b = torch.lerp(low, high, 1 / 3), torch.lerp(low, high, 2 / 3)
-        at_a, at_b = V(objective, p, q, torch.diag_embed(torch.stack([a, b])))
-        rising = at_a < at_b
-        low, high = torch.where(rising, a, low), torch.where(rising, high, b)
-    return (low + high) / 2
-
-
-def maximise(objective, p, q):
-    """The logits that maximise V, and V's Hessian there: a search where it can be, then Newton's method."""
-    logits = searched(objective, p, q) if separable(objective) else torch.zeros_like(p)
-    for _ in range(200):
-        at = logits.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(V(objective, p, q, at), at)
-        hessian = torch.autograd.functional.hessian(lambda v: V(objective, p, q, v), logits)
-        if not hessian.any():  # piecewise linear: the search has done it
-            break
-        step = torch.linalg.pinv(-hessian, rtol=1e-14, hermitian=True) @ slope
-        best, size = V(objective, p, q, logits), 1.0
-        while V(objective, p, q, logits + size * step) < best and size > 1e-6:
-            size /= 2
-        if size <= 1e-6 or step.abs().max() < 1e-9:
-            break
-        logits = logits + size * step
-    return logits, hessian
-
-
-def solve(objective, p, q):
-    """The best logits, V there, V's Hessian, and the best V between p and itself: all without the theory."""
-    best, hessian = maximise(objective, p, q)
-    equal = V(objective, p, p, maximise(objective, p, p)[0])
-    return best, V(objective, p, q, best).item(), hessian, equal.item()
-
-
-def check(objective, p, q, solution):
-    """Compare ``optimum`` and ``divergence`` with the numeric maximiser's."""
-    best, top, hessian, equal = solution
-    said = objective.optimum(p, q)
-    assert V(objective, p, q, said).item() == pytest.approx(top, rel=1e-9, abs=1e-9)
-    if hessian.any():  # else many logits are best, and the value is all there is to compare
-        if (hessian @ torch.ones_like(p)).abs().max() < 1e-12:  # V does not see a constant
-            assert not objective.anchored
-            said, best = said - said.mean(), best - best.mean()
-        torch.testing.assert_close(said, best, rtol=1e-6, atol=1e-6)
-    assert objective.divergence(p, q).item() == pytest.approx(top - equal, rel=1e-9, abs=1e-9)
-
-
-@known
-@pytest.mark.parametrize(("seed", "least"), [(0, 0.0), (1, 1e-6)])
-def test_optimum_and_divergence_are_the_maximisers(objective, seed, least):
-    p, q = laws(seed, least=least)
-    check(objective, p, q, solve(objective, p, q))
-
-
-@known
-def test_the_checker_rejects_a_wrong_optimum_and_a_wrong_divergence(objective, monkeypatch):
-    p, q = laws(0)
-    solution = solve(objective, p, q)
-    optimum, divergence = objective.optimum, objective.divergence
-    with monkeypatch.context() as patch, pytest.raises(AssertionError):
-        patch.setattr(objective, "optimum", lambda p, q: 1.001 * optimum(p, q))
-        check(objective, p, q, solution)
-    with monkeypatch.context() as patch, pytest.raises(AssertionError):
-        patch.setattr(objective, "divergence", lambda p, q: divergence(p, q) + 1e-7)
-        check(objective, p, q, solution)
 
 
 @every

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_objective import SMOOTHINGS, V, label, laws
+from test_objective import SMOOTHINGS, label, laws
 from torch import tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -17,6 +17,7 @@ from organza.objective import (
     NonSaturating,
     RelativisticLogistic,
 )
+from organza.theory import V
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,8 @@ from organza.theory.divergence import Estimate, over, weigh
 
 __all__ = ["Best", "D_star", "V", "best", "cost", "divergence", "kantorovich", "separable", "value"]
 
-BOX = (-60.0, 60.0)  # the logits among which the best D is sought: s(-60) = 9e-27
+# The logits among which the best D is sought first, s(-60) = 9e-27, and then, where it is not among those.
+BOX, WIDE = (-60.0, 60.0), (-1e8, 1e8)
 
 
 class Best(NamedTuple):
@@ -37,7 +38,8 @@ class Best(NamedTuple):
         logits: D*, (n,), within the box; up to a constant where V does not see one.
         value: V there.
         error: No D within that box is better by more than this; infinite if V may have more than one peak.
-        inside: Whether D* lies inside of the box: it does not if V grows for ever, as Wasserstein's does.
+        inside: Whether D* lies inside of the box: it does not if V grows for ever, as Wasserstein's does, or levels
+            off, as the logistic losses' does where one law has no mass.
         unique: Whether other logits are worse, but for a constant.
     """
 
@@ -72,7 +74,7 @@ def separable(objective: Objective) -> bool:
     return torch.allclose(loss(r, f) + loss(f, r), loss(r, r) + loss(f, f), atol=1e-12)
 
 
-def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] = BOX) -> Best:
+def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] | None = None) -> Best:
     r"""Find the best D on a finite support, from the losses alone, and bound how far from the best it is.
 
     Where V falls into one function of each logit, the sign of its slope brackets each, if it changes only once: 481
@@ -83,9 +85,36 @@ def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] = 
         objective: Any, of the package or your own.
         p: The data's probabilities, (n,), float64.
         q: The model's, (n,).
-        box: The lowest and the highest logit allowed: (-60, 0) for minus an energy.
+        box: The lowest and the highest logit allowed: (-60, 0) for minus an energy.  If not given, (-60, 60), and
+            (-1e8, 1e8) where that is too narrow; the error then bounds what lies beyond.
+
+    Raises:
+        ValueError: If p and q are not two laws on the same points.
     """
-    p, q = p.double(), q.double()
+    p, q = _law(p, "p"), _law(q, "q")
+    if p.shape != q.shape:
+        raise ValueError(f"p of {len(p)} points and q of {len(q)}: they must be the same points")
+    if box is not None:
+        return _best(objective, p, q, box)
+    found = _best(objective, p, q, BOX)
+    if found.inside or not separable(objective):
+        return found
+    wide = _best(objective, p, q, WIDE)
+    beyond = wide.value - found.value
+    return wide if wide.inside else found._replace(error=found.error + beyond if beyond >= 0 else math.inf)
+
+
+def _law(p: Tensor, name: str) -> Tensor:
+    """Probabilities as float64, (n,)."""
+    p = torch.as_tensor(p).double()
+    if p.ndim != 1 or not bool((p >= 0).all()) or not math.isclose(float(p.sum()), 1.0, abs_tol=1e-5):
+        raise ValueError(
+            f"{name} = {p.tolist()}: probabilities of a finite support are needed, (n,), which add up to 1"
+        )
+    return p
+
+
+def _best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float]) -> Best:
     if separable(objective):
         low, high = _bracketed(objective, p, q, box)
         logits, peak = (low + high) / 2, _unimodal(objective, p, q, box)
@@ -108,7 +137,7 @@ def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] = 
     )
 
 
-def divergence(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] = BOX) -> Estimate:
+def divergence(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] | None = None) -> Estimate:
     """Return max_D V less its value at p = q, found numerically, with its error: what D's best reveals of p and q.
 
     ``objective.divergence`` is the same in closed form, where it is known.
@@ -211,7 +240,7 @@ def _own_slopes(objective: Objective, p: Tensor, q: Tensor, logits: Tensor) -> T
 def _bracketed(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Halve the box of each logit by the sign of V's slope, to the last bit."""
     low, high = torch.full_like(p, box[0]), torch.full_like(p, box[1])
-    for _ in range(64):
+    for _ in range(96):
         middle = (low + high) / 2
         up = _own_slopes(objective, p, q, middle) > 0
         low, high = torch.where(up, middle, low), torch.where(up, high, middle)
