@@ -78,7 +78,10 @@ def _performed(names: Sequence[str], out: Path, fast: bool, processes: int, tell
         for name in names:
             begin = time.monotonic()
             bench = Bench(name, out, fast, tell, submit)
-            outcome = import_module(f"organza.lab.{name.replace('-', '_')}").run(bench)
+            try:
+                outcome = import_module(f"organza.lab.{name.replace('-', '_')}").run(bench)
+            except ValueError as error:  # nothing that the user gave: the names and the folder are checked
+                raise RuntimeError(f"the experiment {name} broke off: {error}") from error
             outcome.name, outcome.title, outcome.files = name, title(name), bench.files
             outcome.seconds = time.monotonic() - begin
             bench.keep(outcome)

@@ -224,7 +224,7 @@ def run(bench: Bench) -> Outcome:
     Arguments:
         bench: Where to work; if fast, 2 seeds instead of 5 and shorter runs.
     """
-    seeds, rounds, long = (2, 1_500, 800) if bench.fast else (5, 1_800, 1_200)
+    seeds, rounds, long = (2, 2_400, 800) if bench.fast else (5, 2_600, 1_200)
     slow_first = (UNROLLED, RELATIVISTIC, PACKED, PLAIN)
     items = [Item(name, seed, rounds) for name in slow_first for seed in range(seeds)]
     paths = bench.map("four arms on the ring", on_ring, items)
