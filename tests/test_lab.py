@@ -158,6 +158,7 @@ def test_the_list(organza):
         (("stabilty",), "experiment 'stabilty' is unknown; did you mean stability?"),
         (("xyz",), "known are optimal-discriminator"),
         (("stability", "--out", "file"), "--out file: is a file; give a folder"),
+        (("stability", "--out", "file/below"), "--out file/below: cannot be made a folder"),
     ],
 )
 def test_mistakes(organza, words, said, tmp_path):

@@ -64,6 +64,10 @@ def perform(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {out}: is a file; give a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be made a folder ({error.strerror}); give another") from None
     return _performed(names or NAMES, folder, fast, processes or os.cpu_count() or 1, tell)
 
 

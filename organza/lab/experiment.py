@@ -234,7 +234,7 @@ class Bench:
         self._write(f"{name}.gif", lambda path: picture.gif(frames, path, seconds))
 
     def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.out.mkdir(parents=True, exist_ok=True)  # also if it was taken away meanwhile
         write(self.out / name)
         self.files.append(self.out / name)
 
