@@ -110,6 +110,18 @@ def test_a_fit_finds_a_gaussian():
     assert (mean, sigma) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.5, abs=1e-3))
 
 
+def test_which_divergences_take_one_hump():
+    """Of two humps at -1 and 1, one Gaussian under JSD covers both, and under the non-saturating loss takes one."""
+    fits = {
+        name: divergences.fitted(score)
+        for name, score in divergences.FITS.items()
+        if "non-sat" in name or "Jen" in name
+    }
+    (covering, taking) = fits["Jensen–Shannon (minimax)"], fits["KL(q ‖ p) − 2 JSD (non-saturating)"]
+    assert abs(covering[0]) < 0.05 and covering[1] > 0.8
+    assert abs(abs(taking[0]) - 1) < 0.05 and taking[1] < 0.3
+
+
 def test_small_steps_descend_and_large_ones_do_not():
     p, q = function_space.laws()
     for eta in (0.1, 0.5, 1.0):
