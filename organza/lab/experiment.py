@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -253,7 +254,9 @@ def drawn(title: str, rows: int, columns: int, size: tuple[float, float], **grid
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # torch's tensors do not know NumPy 2's protocol in full; matplotlib takes them all the same.
+        warnings.filterwarnings("ignore", "__array", DeprecationWarning)
         matplotlib.rcdefaults()  # a figure does not depend on the settings of who makes it
         matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
         matplotlib.rcParams["axes.prop_cycle"] = cycler(color=CYCLE)

@@ -126,7 +126,7 @@ def _draw(bench: Bench, masses: tuple[Tensor, list[Tensor]], costs: tuple[list[f
 
 def _bars(ax: Any, p: Tensor, path: list[Tensor]) -> None:
     places = torch.arange(len(p)).numpy()
-    ax.bar(places, p, 0.8, color=GREY, alpha=0.45, label="data p")
+    ax.bar(places, p.numpy(), 0.8, color=GREY, alpha=0.45, label="data p")
     for t, colour in ((0, RED), (4, ORANGE), (12, GREEN)):
         ax.plot(places, path[t], "o-", color=colour, markersize=4, linewidth=1, label=f"model q, step {t}")
     ax.plot(places, path[-1], "x", color=INK, label=f"model q, step {len(path) - 1}")

@@ -354,7 +354,7 @@ def draw_map(ax: Any, surface: Tensor) -> Any:
     colours = LinearSegmentedColormap.from_list("classes", ["#a9cfe8", "#ffffff", "#f6d48f"])
     side = round(len(surface) ** 0.5)
     box = (-SIDE, SIDE, -SIDE, SIDE)
-    image = ax.imshow(surface.view(side, side), extent=box, origin="lower", cmap=colours, vmin=0, vmax=1)
+    image = ax.imshow(surface.view(side, side).numpy(), extent=box, origin="lower", cmap=colours, vmin=0, vmax=1)
     draw_border(ax, surface)
     return image
 
@@ -363,14 +363,14 @@ def draw_border(ax: Any, surface: Tensor) -> None:
     """Where both classes are equally likely."""
     side = round(len(surface) ** 0.5)
     line = torch.linspace(-SIDE, SIDE, side)
-    ax.contour(line, line, surface.view(side, side), levels=[0.5], colors=[INK], linewidths=1.0)
+    ax.contour(line.numpy(), line.numpy(), surface.view(side, side).numpy(), levels=[0.5], colors=[INK], linewidths=1.0)
 
 
 def draw_density(ax: Any, view: View, strange: Tensor) -> None:
     """log p(x) on the lattice, cut off below, and the outliers."""
     side = round(len(view.surface) ** 0.5)
     box = (-SIDE, SIDE, -SIDE, SIDE)
-    field = view.surface.view(side, side)
+    field = view.surface.view(side, side).numpy()
     image = ax.imshow(field, extent=box, origin="lower", cmap="Greys", vmin=-20, vmax=0)
     bar = ax.figure.colorbar(image, ax=ax, label="log p(x), nats (−20 or less is white)", ticks=(-20, -10, 0))
     bar.outline.set_visible(False)

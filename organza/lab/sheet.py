@@ -68,7 +68,7 @@ def draw(bench: Bench, sheet: Sheet) -> None:
         left, right = axes[0]
         left.imshow(picture.grid(sheet.x, SIDE, pad=0), cmap="gray", extent=(0, 1, 0, 1))
         sure = ((sheet.sure - 0.3) / 0.7).clamp(0, 1)[..., None]
-        right.imshow(tab[sheet.labels] * sure + 1 - sure, extent=(0, 1, 0, 1))
+        right.imshow((tab[sheet.labels] * sure + 1 - sure).numpy(), extent=(0, 1, 0, 1))
         for cell, label in enumerate(sheet.labels.flatten().tolist()):
             y, x = divmod(cell, SIDE)
             right.text((x + 0.5) / SIDE, 1 - (y + 0.5) / SIDE, str(label), ha="center", va="center", fontsize=8)

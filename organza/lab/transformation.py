@@ -347,7 +347,14 @@ def draw_map(ax: Any, lines: dict[str, Line]) -> None:
 def draw_density(ax: Any, name: str, line: Line, colour: str) -> None:
     """The law of G(z) by the change of variables, its samples, and the data's law."""
     ax.axvspan(*GAP, color=RED, alpha=0.12, linewidth=0)
-    ax.hist(line.samples, bins=torch.linspace(-3, 3, 121), density=True, color=colour, alpha=0.3, label="samples of G")
+    ax.hist(
+        line.samples.numpy(),
+        bins=torch.linspace(-3, 3, 121).numpy(),
+        density=True,
+        color=colour,
+        alpha=0.3,
+        label="samples of G",
+    )
     ax.plot(line.x, line.density, color=colour, linewidth=1.4, label="p(z) / |G′(z)|")
     p = law().log_prob(line.x[:, None]).exp()
     ax.plot(line.x, p, color=INK, linestyle="--", linewidth=1.2, label="law of the data")
