@@ -152,7 +152,7 @@ class Outcome:
     def markdown(self) -> str:
         """The outcome as a page, beside its figures."""
         rows = [
-            f"| {c.what}{' (planted)' if c.planted else ''} | {c.predicted} | {c.shown} | "
+            f"| {c.what.replace('|', '&#124;')}{' (planted)' if c.planted else ''} | {c.predicted} | {c.shown} | "
             f"{'pass' if c.passed else '**FAIL**'} |"
             for c in self.checks
         ]
