@@ -257,22 +257,23 @@ unrolling lets G feel how D would answer, so that jumping no longer pays; the re
 compares each fake with a real example and keeps D's slope small. How many of their runs hold all 8 modes stands in \
 the table. That every mode is reached does not yet mean that it is well made: of their samples \
 {quality[PACKED]:.0%}, {quality[UNROLLED]:.0%} and {quality[RELATIVISTIC]:.0%} lie within 3 sigma of a mode, where a \
-perfect sampler has 99 %; the rest lies near or between modes. These runs are short.
+perfect sampler has 99 %, and one that covers the whole circle evenly 8 %; the rest lies near or between modes. These \
+runs are short.
 
 On the digits the plain game makes one picture over and over: {counts[PLAIN][top] / sum(counts[PLAIN]):.0%} of its \
 samples are of the class "{top}" to the classifier. The lecture's G made only ones; which digit, or what smudge, G \
 falls on is chance. The same networks with {RELATIVISTIC} keep {kept(counts[RELATIVISTIC])} of the 10 classes.
 
-Collapse is no law of nature, and the cures are no magic: with a slower G the plain game keeps all 8 modes too (see \
-the experiment `minimax-maximin`). What differs is how much each forgives."""
+Collapse is no law of nature, and the cures are no magic: without momentum (beta1 = 0) the plain game of the same \
+networks and rates holds all 8 modes too (docs/log.md). What differs is how much each forgives."""
 
 
 def _verdict(paths: Sequence[Path]) -> str:
     cures = [path for path in paths if path.item.arm != PLAIN]
     held = sum(holds(path.captured) == 8 for path in cures)
     return (
-        f"only if G outruns D: the plain game then loses modes, and each cure holds all 8 "
-        f"({held} of {len(cures)} runs); with a slower G it needs none"
+        f"only if G outruns D with momentum: the plain game then loses modes, and each cure holds all 8 "
+        f"({held} of {len(cures)} runs); without momentum it needs none"
     )
 
 
