@@ -173,7 +173,7 @@ def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str,
 
 def _config(plan: Plan, images: int, digest: str) -> dict[str, Any]:
     """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
-    names = ("generator", "prior", "conditional", "recipe", "data", "objective", "terms")
+    names = ("generator", "prior", "conditional", "recipe", "data", "labels", "objective", "terms")
     facts = {name: value for name, value in plan.json().items() if name in names}
     return {
         **facts,

@@ -188,8 +188,7 @@ def _kept(game: Game, player: Player, training: Training, data: Spec, weights: S
             held[storage._cdata] = storage.nbytes()
         return tensor
 
-    y = torch.zeros(n, dtype=torch.long) if game.conditional else None
-    batch = Batch(torch.empty(n, *data.shape), y, _Shapes(torch.Generator("cpu"), n), 0, 0)
+    batch = Batch(torch.empty(n, *data.shape), data.blank(n), _Shapes(torch.Generator("cpu"), n), 0, 0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         z, fake = game.generate(batch)
         round = game.look(batch, z, fake.detach() if player == "discriminator" else fake, player)

@@ -42,11 +42,11 @@ def prepare(
         ValueError: One line for each mistake.
     """
     make = named_recipe(recipe)
-    for fixed in ("data", "recipe"):
+    for fixed in ("data", "labels", "recipe"):
         if fixed in (changes or {}):
             raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
     plan = make(data.spec) if images is None else make(data.spec, images)
-    plan = plan.set({**(changes or {}), "data": data.name})
+    plan = plan.set({**(changes or {}), "data": data.name, "labels": list(data.labels)})
     plan.fits(data.spec)
     return plan
 

@@ -27,11 +27,10 @@ PUBLIC = [
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"nn"}
-L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained"}
-L1 |= {"scores"}
+L0 |= {"replay", "nn"}
+L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained", "scores"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
-L3 = {"plan", "recipes", "lab", "auto", "decision", "api"}
+L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
 LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
@@ -51,7 +50,8 @@ LAYERS = {
     "run": (1, {"distributed"}),
     **dict.fromkeys(L2, (2, BELOW_2)),
     "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it
-    "plan": (3, BELOW_3),
+    "part": (3, BELOW_3),
+    "plan": (3, BELOW_3 | {"part"}),
     "recipes": (3, BELOW_3 | {"plan"}),
     "lab": (3, BELOW_3 | {"plan", "recipes"}),
     "auto": (3, BELOW_3 | {"plan", "recipes"}),
@@ -72,13 +72,13 @@ TOP_LEVEL_OF = {
     "data": TOP_LEVEL[1] | {"PIL"},
     "__init__": set(),
     "__main__": set(),
-    "plan": TOP_LEVEL[3] | {"pydantic"},
+    "part": TOP_LEVEL[3] | {"pydantic"},
     "cli": {"typer"},
     "progress": {"rich"},
 }
 # Imports that only some modules may make, at any depth.
 READERS = {"data", "metrics", "model"}
-ONLY_IN = {"pydantic": {"plan"}, "typer": {"cli"}, "rich": {"progress"}, "huggingface_hub": READERS | {"export"}}
+ONLY_IN = {"pydantic": {"part"}, "typer": {"cli"}, "rich": {"progress"}, "huggingface_hub": READERS | {"export"}}
 ONLY_IN |= dict.fromkeys(("urllib.request", "requests", "torch.hub"), READERS)
 UNSAFE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 UNSAFE, LOADER = UNSAFE | {"torch.load", "torch.save"}, "organza/metrics/weights.py"
@@ -318,7 +318,7 @@ ALLOWED = {
     "metrics/weights.py": "torch.load(f, map_location='cpu', weights_only=True)",
     "run.py": "from organza import __version__\nfrom .distributed import gather\nprint(gather)",
     "report.py": "def page():\n    import matplotlib.pyplot as plt",
-    "plan.py": "import pydantic\nfrom .game import Game",
+    "part.py": "import pydantic\nfrom .game import Game",
     "server/app.py": "from fastapi import FastAPI\nfrom ..model import Model",
     "cli.py": "import typer\ndef serve():\n    from .server import serve",
     "__main__.py": "from organza.cli import main",

@@ -35,12 +35,20 @@ class Spec:
     Arguments:
         shape: One example's shape: (C, H, W) for images, (d,) for vectors.
         count: The number N of examples.
-        classes: The number of classes; 0 if unlabelled.
+        classes: The number of classes; 0 if there are no labels.
+        condition: The shape of the condition y where it is no label: (k,) for vectors, (C, H, W) for images.
     """
 
     shape: tuple[int, ...]
     count: int
     classes: int = 0
+    condition: tuple[int, ...] = ()
+
+    def blank(self, n: int) -> Tensor | None:
+        """Return n conditions without content, as a batch has them, or None where the data has none."""
+        if self.condition:
+            return torch.zeros(n, *self.condition)
+        return torch.zeros(n, dtype=torch.int64) if self.classes else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,7 +58,9 @@ class Data:
     Arguments:
         name: Where it comes from: a built-in name, the path of a file or folder, or "array".
         x: The examples: images (N, C, H, W), as uint8 or as float32 in [-1, 1], or vectors (N, d), float32.
-        y: The labels, (N,), int64: 0 to classes - 1, -1 for unlabelled; or None.
+        y: The conditions: labels, (N,), int64, 0 to classes - 1, -1 for unlabelled; vectors, (N, k), float32; images,
+            (N, C, H, W), like x; or None.
+        labels: The names of the classes, in the order of their labels; empty where they have none.
         lossy: Whether any image is known to come from a file compressed with loss, such as JPEG; a measure of
             likeness to such images also sees the traces of the compression.
     """
@@ -59,15 +69,20 @@ class Data:
     x: Tensor
     y: Tensor | None = None
     lossy: bool = False
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
 
     @cached_property
     def spec(self) -> Spec:
-        """Shape, count and number of classes: the highest label and 1, or 0 without labels."""
-        classes = 0 if self.y is None else int(self.y.max()) + 1
-        return Spec(tuple(self.x.shape[1:]), len(self), classes)
+        """Shape, count, and the number of classes (the highest label and 1) or the shape of other conditions."""
+        classes, condition = len(self.labels), tuple[int, ...]()
+        if self.y is not None and self.y.ndim > 1:
+            condition = tuple(self.y.shape[1:])
+        elif self.y is not None:
+            classes = max(classes, int(self.y.max()) + 1)
+        return Spec(tuple(self.x.shape[1:]), len(self), classes, condition)
 
     @cached_property
     def digest(self) -> str:
@@ -98,14 +113,12 @@ class Data:
             index: Integers from 0 to N - 1, (B,), on any device.
 
         Returns:
-            x, (B, *shape) float32, images in [-1, 1]; and y, (B,) int64, or None.  Both are new, on the
-            data's device.
+            x, (B, *shape) float32, images in [-1, 1]; and y, labels (B,) int64 or (B, ...) float32, images in [-1, 1],
+            or None.  Both are new, on the data's device.
         """
         index = index.to(self.x.device)
-        x = self.x.index_select(0, index)
-        if x.dtype == torch.uint8:
-            x = x.to(torch.float32).div_(127.5).sub_(1)
-        return x, None if self.y is None else self.y.index_select(0, index)
+        x = _signed(self.x.index_select(0, index))
+        return x, None if self.y is None else _signed(self.y.index_select(0, index))
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
@@ -113,6 +126,11 @@ class Data:
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
+
+
+def _signed(x: Tensor) -> Tensor:
+    """Bytes as numbers in [-1, 1]."""
+    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x
 
 
 Source = str | os.PathLike[str] | NDArray[Any] | Tensor | tuple[Any, Any] | Data
@@ -155,8 +173,9 @@ def open_data(source: Source, split: str = "train") -> Data:
         return _sliced(open_data(part["whole"], split), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
-        x, y = _DIGITS[name](split) if name in _DIGITS else synthetic.draw(name, split)
-        return Data(name, x, y)
+        if name in _DIGITS:
+            return Data(name, *_DIGITS[name](split), labels=tuple("0123456789"))
+        return Data(name, *synthetic.draw(name, split))
     path = _checked_path(source) if isinstance(source, str | os.PathLike) else None
     pair = isinstance(source, tuple) and len(source) == 2
     if path is None and not pair and not isinstance(source, np.ndarray | Tensor):
