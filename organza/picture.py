@@ -20,6 +20,7 @@ from organza.run import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from PIL.Image import Image
     from torch import Tensor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.uint8]
     Picture: TypeAlias = Array | Image
 
-__all__ = ["data_uri", "draw", "gif", "grid", "points", "save", "to_uint8"]
+__all__ = ["data_uri", "draw", "gif", "grid", "points", "render", "save", "to_uint8"]
 
 _SHOWN = 5_000  # points of the data behind the generated ones: more only make a blot
 _CHANNELS = ((), (1,), (2,), (3,), (4,))
@@ -93,8 +94,6 @@ def points(
     Raises:
         ValueError: `x` or `real` is not (N, 2).
     """
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     layers = [(_plane(x), "tab:blue")]
@@ -102,11 +101,19 @@ def points(
         layers.insert(0, (_plane(real), "0.6"))
     left, right, bottom, top = limits or _square(layers[0][0])
     figure = Figure(figsize=(1, 1), dpi=size, facecolor="white")
-    canvas: Any = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
     for xy, colour in layers:
         axes.scatter(xy[:, 0], xy[:, 1], s=0.5, c=colour, alpha=0.6, marker="o", linewidths=0)
+    return render(figure)
+
+
+def render(figure: Figure) -> Array:
+    """A figure of matplotlib as a picture (height, width, 3)."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
 

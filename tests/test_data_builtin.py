@@ -179,7 +179,7 @@ def test_mnist_is_downloaded_once(small_mnist, mirrors, tmp_path):
     answers[mnist.MIRRORS[0] + labels] = small_mnist[images]  # not what was asked for: the next mirror has it
     answers[mnist.MIRRORS[1] + labels] = small_mnist[labels]
     data = open_data("mnist")
-    assert data.spec == Spec((1, 28, 28), 2, 8) and data.y.tolist() == [3, 7] and data.x[0, 0, 1, 0] == 28
+    assert data.spec == Spec((1, 28, 28), 2, 10) and data.y.tolist() == [3, 7] and data.x[0, 0, 1, 0] == 28
     assert asked == [mnist.MIRRORS[0] + images, mnist.MIRRORS[0] + labels, mnist.MIRRORS[1] + labels]
     assert sorted(p.name for p in (tmp_path / "cache" / "mnist").iterdir()) == [
         images,

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from organza import picture
 from organza.game import Game
-from organza.lab.experiment import BLUE, GREEN, GREY, INK, Bench, Outcome, double, drawn, least, most, pixels
+from organza.lab.experiment import BLUE, GREEN, GREY, INK, Bench, Outcome, double, drawn, least, most, played, seeded
 from organza.moves import Alternating
 from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.objective import Minimax, NonSaturating
@@ -35,7 +36,7 @@ from organza.penalty import R1
 from organza.prior import Normal, Prior
 from organza.schedule import Bursts, Linear
 from organza.theory import Gaussian, Law, Pushforward, cost, w1
-from organza.training import State, Training, fit
+from organza.training import State
 
 __all__ = ["DATA", "Moment", "Sliced", "Story", "play", "run", "shown"]
 
@@ -101,18 +102,13 @@ def shown(law: Law, n: int) -> Tensor:
 def play(item: Play) -> Story:
     """Play one game by `fit`, in float64."""
     with double():
-        with torch.random.fork_rng():
-            torch.manual_seed(item.seed)
+        with seeded(item.seed):
             G = MLPGenerator(1, (1,), (32, 32), "tanh", "linear")
             D = MLPDiscriminator((1,), (32, 32), "tanh")
         game = Game(G, D, Sliced() if item.exact else Normal(1), NonSaturating(), [R1(1.0)], joint=True)
         moves = Alternating(Bursts(item.k, 300, first=1, every=10**9) if item.exact else item.k)
         images = item.steps * item.k * BATCH + (300 * BATCH if item.exact else 0)
         rule = Adam(Linear(2e-3, 0.0, images // 2, hold=images // 2), 0.0, 0.99)
-        training = Training(
-            images=images, batch=BATCH, moves=moves, generator_optimizer=rule, discriminator_optimizer=rule,
-            half_life=20_000, seed=item.seed, threads=1, log_every=images, sample_every=0,
-        )  # fmt: skip
         when = _when(item)
         moments = [_moment(game, 0, item.costs)] if item.moments else []
 
@@ -120,7 +116,9 @@ def play(item: Play) -> Story:
             if state.steps in when:
                 moments.append(_moment(state.game, state.steps, item.costs))
 
-        model = fit(game, shown(DATA, BATCH if item.exact else 2**14), training, watch=watch)
+        data = shown(DATA, BATCH if item.exact else 2**14)
+        more: dict[str, Any] = {"batch": BATCH, "moves": moves, "half_life": 20_000, "seed": item.seed}
+        model = played(game, data, rule, images, watch, **more)
         return _judged(moments, game, model.generator)
 
 
@@ -190,8 +188,8 @@ def _draw(bench: Bench, moments: list[Moment]) -> None:
         (moments[0], "(a) before the game"),
         (moments[1], "(b) D has learnt"),
         (middle, f"(c) after {middle.step} moves of G"),
+        (moments[-1], f"(d) the end: {moments[-1].step:,} moves"),
     ]
-    four.append((moments[-1], f"(d) the end: {moments[-1].step:,} moves"))
     title = "Figure 1 of Goodfellow et al. 2014, played"
     with bench.figure(title, 2, 4, (12, 5.2), height_ratios=(3, 1), sharex="col") as axes:
         for column, (moment, name) in enumerate(four):
@@ -226,4 +224,4 @@ def _frame(moment: Moment) -> Any:
         panel(axes[:, 0], moment)
         axes[0, 0].legend(fontsize=8.5, loc="upper right")
         axes[1, 0].set_xlabel("x")
-    return pixels(figure)
+        return picture.render(figure)

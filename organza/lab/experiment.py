@@ -14,9 +14,30 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from organza import picture
+from organza.device import seed_networks, undisturbed
+from organza.game import Game
+from organza.model import Model
+from organza.optimizer import Optimizer
 from organza.run import write_bytes
+from organza.schedule import Linear
+from organza.training import State, Training, fit
 
-__all__ = ["Bench", "Check", "Outcome", "between", "double", "least", "most", "near", "number"]
+__all__ = [
+    "Bench",
+    "Check",
+    "Outcome",
+    "between",
+    "double",
+    "drawn",
+    "least",
+    "most",
+    "near",
+    "number",
+    "played",
+    "seeded",
+]
+
+CPU = torch.device("cpu")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -226,30 +247,28 @@ class Bench:
         """
         with drawn(title, rows, columns, size, **grid) as (figure, axes):
             yield axes
-        name = "-".join(filter(None, (self.name, suffix)))
-        self._write(f"{name}.png", lambda path: picture.save(pixels(figure), path))
+            pixels = picture.render(figure)  # in the style of all
+        self._write(suffix, "png", lambda path: picture.save(pixels, path))
 
     def film(self, frames: Sequence[Any], seconds: float = 0.15, suffix: str = "") -> None:
         """Write frames, pictures of one size, as an endless GIF."""
-        name = "-".join(filter(None, (self.name, suffix)))
-        self._write(f"{name}.gif", lambda path: picture.gif(frames, path, seconds))
+        self._write(suffix, "gif", lambda path: picture.gif(frames, path, seconds))
 
-    def _write(self, name: str, write: Callable[[Path], None]) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)  # also if it was taken away meanwhile
-        write(self.out / name)
-        self.files.append(self.out / name)
+    def _write(self, suffix: str, kind: str, write: Callable[[Path], None]) -> None:
+        path = self.out / f"{'-'.join(filter(None, (self.name, suffix)))}.{kind}"
+        write(path)
+        self.files.append(path)
 
     def keep(self, outcome: Outcome) -> None:
         """Write the outcome beside its figures, as a page and as JSON."""
         record = json.dumps(outcome.json(), indent=1)
-        self.out.mkdir(parents=True, exist_ok=True)
         write_bytes(self.out / f"{self.name}.json", record.encode())
         write_bytes(self.out / f"{self.name}.md", outcome.markdown().encode())
 
 
 @contextmanager
 def drawn(title: str, rows: int, columns: int, size: tuple[float, float], **grid: Any) -> Iterator[tuple[Any, Any]]:
-    """A figure in the style of all, and its axes, (rows, columns)."""
+    """A figure in the style of all, and its axes, (rows, columns); to be rendered before the style is left."""
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
@@ -264,7 +283,6 @@ def drawn(title: str, rows: int, columns: int, size: tuple[float, float], **grid
         axes = figure.subplots(rows, columns, squeeze=False, **grid)
         figure.suptitle(title, fontsize=14, fontweight="bold", color=INK)
         yield figure, axes
-        pixels(figure)  # drawn in this style
 
 
 STYLE = {
@@ -285,16 +303,6 @@ STYLE = {
 }
 
 
-def pixels(figure: Any) -> Any:
-    """A figure as a picture, (H, W, 3) bytes."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
-
-
 @contextmanager
 def double() -> Iterator[None]:
     """Compute in float64 meanwhile."""
@@ -306,11 +314,40 @@ def double() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights of networks with a seed meanwhile, and leave torch's own chance as it was."""
+    with undisturbed(CPU):
+        seed_networks(seed, CPU)
+        yield
+
+
+def played(
+    game: Game,
+    data: Any,
+    rule: Optimizer | tuple[Optimizer, Optimizer],
+    images: int,
+    watch: Callable[[State], bool | None] | None = None,
+    **settings: Any,
+) -> Model:
+    """Play a game by `fit` as all experiments do: on the CPU, with one thread, and keeping nothing.
+
+    Arguments:
+        game: The game, trained in place.
+        data: Whatever `open_data` takes.
+        rule: Both players' optimizer, or G's and D's.
+        images: The images shown to D.
+        watch: Called with the state after every round; ends the game by returning True.
+        settings: More fields of `Training`.  The half-life of G's average is, if not among them, none at first, and a
+            twentieth of the run from its half on.
+    """
+    G, D = rule if isinstance(rule, tuple) else (rule, rule)
+    usual = {"half_life": Linear(0, images / 20, images=images // 2), "threads": 1, "sample_every": 0}
+    training = Training(images, generator_optimizer=G, discriminator_optimizer=D, **{**usual, **settings})
+    return fit(game, data, training, device="cpu", watch=watch)
+
+
 def alone(function: Callable[[Item], Result], item: Item) -> Result:
     """function(item) with one thread, which suits small networks and makes the result the same in any process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with undisturbed(CPU, threads=1):
         return function(item)
-    finally:
-        torch.set_num_threads(before)

@@ -42,8 +42,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from organza.game import Game
-from organza.lab.experiment import BLUE, GREY, INK, ORANGE, RED, Bench, Check, Outcome, least, most
-from organza.lab.probe import RANDOM, Probe, ahead, probe, training
+from organza.lab.experiment import BLUE, GREY, INK, ORANGE, RED, Bench, Check, Outcome, least, most, played, seeded
+from organza.lab.probe import RANDOM, Probe, ahead, probe
 from organza.lab.probe import check as check_probes
 from organza.lab.probe import draw as draw_probes
 from organza.lab.probe import words as words_of_probes
@@ -56,7 +56,6 @@ from organza.penalty import R1, R2
 from organza.prior import Normal
 from organza.schedule import Linear
 from organza.theory.density import Gaussian, Mixture
-from organza.training import fit
 
 __all__ = ["run"]
 
@@ -227,8 +226,7 @@ def play(job: Job) -> View | Probe:
 def classifier(job: Job, steps: int = 1_000) -> View:
     """Learn p(y|x) alone, by cross-entropy."""
     x, y = draw(4_000, job.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
     adam = torch.optim.Adam(net.parameters(), 2e-3)
     generator = torch.Generator().manual_seed(job.seed)
@@ -246,7 +244,7 @@ def classifier(job: Job, steps: int = 1_000) -> View:
 def generators(job: Job) -> View:
     """Play the view's game, and estimate the density of what its G draws."""
     x, y = draw(4_000, job.seed)
-    model = game(job, x, y)
+    model = generator(job, x, y)
     n = 4_000
     labels = torch.arange(n) % 2
     if job.what == GIVEN:
@@ -269,11 +267,10 @@ def generators(job: Job) -> View:
     return judged(job, log_joint, lambda joint: -joint.logsumexp(1), samples, labels)
 
 
-def game(job: Job, x: Tensor, y: Tensor) -> Model:
+def generator(job: Job, x: Tensor, y: Tensor) -> Model:
     """Play the game of a view: relativistic, with R1 and R2, and rates that fall to almost nothing."""
     data: Any = (x, y) if job.what == GIVEN else x
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         G: nn.Module = LabelledG()
         D: nn.Module = LabelledD()
         if job.what != GIVEN:
@@ -285,8 +282,8 @@ def game(job: Job, x: Tensor, y: Tensor) -> Model:
     rule = Adam(Linear(2e-3, 2e-5, images=job.images - third, hold=third), beta1=0.0, beta2=0.99)
     prior = Normal(2 if job.what == GIVEN else 4)
     terms = (R1(0.02), R2(0.02))
-    played = Game(G, D, prior, RelativisticLogistic(), terms, conditional=job.what == GIVEN, joint=True)
-    return fit(played, data, training(job.images, job.seed, rule), device="cpu", batch=128)
+    game = Game(G, D, prior, RelativisticLogistic(), terms, conditional=job.what == GIVEN, joint=True)
+    return played(game, data, rule, job.images, batch=128, seed=job.seed)
 
 
 def judged(job: Job, log_joint: Any, doubt: Any, x: Tensor, y: Tensor) -> View:

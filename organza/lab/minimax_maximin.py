@@ -48,17 +48,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from organza.data import open_data
+from organza import theory
 from organza.data.synthetic import centres
 from organza.game import Game
-from organza.lab.experiment import BLUE, GREEN, GREY, INK, ORANGE, RED, Bench, Check, Outcome, least, most, near
+from organza.lab.experiment import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    Bench,
+    Check,
+    Outcome,
+    least,
+    most,
+    near,
+    played,
+    seeded,
+)
 from organza.moves import Alternating, Moves, Stream, Table
 from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.objective import Minimax
 from organza.optimizer import Adam
 from organza.prior import Normal
 from organza.theory.linear import Programme, programme
-from organza.training import State, Training, fit
+from organza.training import State
 
 __all__ = ["run"]
 
@@ -140,9 +155,8 @@ def answer(logits: Tensor) -> Tensor:
 
 
 def V(p: Tensor, q: Tensor, logits: Tensor) -> float:
-    """V(D, G) on a finite support."""
-    real, fake = losses(logits)
-    return -float(p @ real + q @ fake)
+    """V(D, G) of the paper's game on a finite support."""
+    return float(theory.V(Minimax(), p, q, logits))
 
 
 def law(seed: int, n: int = POINTS) -> Tensor:
@@ -237,8 +251,7 @@ def read(steps: Tensor, share: Tensor) -> Played:
 def play(arm: Arm) -> Played:
     """Play one game on the ring."""
     modes, _ = centres("ring")
-    with torch.random.fork_rng():
-        torch.manual_seed(arm.seed)
+    with seeded(arm.seed):
         G = MLPGenerator(latent=8, shape=(2,), widths=(64, 64), output="linear")
         D = MLPDiscriminator(shape=(2,), widths=(64, 64))
     z = Normal(8).draw(256, torch.Generator().manual_seed(arm.seed))
@@ -251,19 +264,10 @@ def play(arm: Arm) -> Played:
         share.append(mode.bincount(minlength=len(modes)) / len(z))
         return steps[-1] >= arm.length
 
-    training = Training(
-        images=64 * arm.length,
-        batch=64,
-        moves=Greedy(int(arm.m)) if arm.m > 1 else Alternating(int(1 / arm.m)),
-        generator_optimizer=USUAL if arm.usual else SLOW,
-        discriminator_optimizer=USUAL if arm.usual else FAST,
-        half_life=0,
-        seed=arm.seed,
-        threads=1,
-        log_every=10**9,
-        sample_every=0,
-    )
-    fit(Game(G, D, Normal(8), Minimax(), joint=True), open_data("ring"), training, device="cpu", watch=watch)
+    game = Game(G, D, Normal(8), Minimax(), joint=True)
+    rules = (USUAL, USUAL) if arm.usual else (SLOW, FAST)
+    moves = Greedy(int(arm.m)) if arm.m > 1 else Alternating(int(1 / arm.m))
+    played(game, "ring", rules, 64 * arm.length, watch, moves=moves, half_life=0, seed=arm.seed)
     return read(torch.tensor(steps), torch.stack(share).double())
 
 
@@ -292,8 +296,8 @@ def run(bench: Bench) -> Outcome:
     arms: list[tuple[Any, Arm]] = [(m, Arm(m, False, s, length)) for m in reversed(RATIOS) for s in range(seeds)]
     arms += [("usual", Arm(RATIOS[2], True, s, length)) for s in range(seeds)]
     found: dict[Any, list[Played]] = {}
-    for (key, _), played in zip(arms, bench.map("playing the ring", play, [arm for _, arm in arms]), strict=True):
-        found.setdefault(key, []).append(played)
+    for (key, _), each in zip(arms, bench.map("playing the ring", play, [arm for _, arm in arms]), strict=True):
+        found.setdefault(key, []).append(each)
     checks += order_matters(found)
     draw(bench, laws[1], found)
     return Outcome(_words(found, checks), checks, VERDICT)

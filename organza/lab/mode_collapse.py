@@ -42,7 +42,21 @@ from torch import Tensor, nn
 
 from organza.data.synthetic import centres
 from organza.game import Game
-from organza.lab.experiment import BLUE, GREEN, GREY, INK, ORANGE, RED, Bench, Check, Outcome, least, most
+from organza.lab.experiment import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    Bench,
+    Check,
+    Outcome,
+    least,
+    most,
+    played,
+    seeded,
+)
 from organza.metrics.features import extract, extractor
 from organza.metrics.modes import mode_coverage
 from organza.moves import Alternating, Moves, Unrolled
@@ -53,7 +67,7 @@ from organza.penalty import R1, R2
 from organza.picture import to_uint8
 from organza.prior import Normal
 from organza.schedule import Linear
-from organza.training import State, Training, fit
+from organza.training import State
 
 __all__ = ["run"]
 
@@ -138,8 +152,7 @@ def arm(name: str, stage: Stage) -> tuple[Game, Moves]:
 
 def play(item: Item, stage: Stage, watch: Callable[[State], None]) -> Callable[[int], Tensor]:
     """Play one run, and return G as a function of the number of samples: always the same z."""
-    with torch.random.fork_rng():
-        torch.manual_seed(item.seed)
+    with seeded(item.seed):
         game, moves = arm(item.arm, stage)
     images = BATCH * item.rounds
 
@@ -148,19 +161,10 @@ def play(item: Item, stage: Stage, watch: Callable[[State], None]) -> Callable[[
         falling = Linear(rate, 0.02 * rate, images=images * 2 // 5, hold=images * 2 // 5)
         return Adam(falling, stage.beta1, stage.beta2)
 
-    training = Training(
-        images=images,
-        batch=BATCH,
-        moves=moves,
-        generator_optimizer=rule(stage.rate_G),
-        discriminator_optimizer=rule(stage.rate_D),
-        half_life=100 * BATCH,  # what is judged is G's moving average, in every arm
-        seed=item.seed,
-        log_every=images,
-        sample_every=0,
-        threads=1,
-    )
-    model = fit(game, stage.data, training, device="cpu", watch=watch)
+    rules = rule(stage.rate_G), rule(stage.rate_D)
+    half_life = 100 * BATCH  # what is judged is G's moving average, in every arm
+    more: dict[str, Any] = {"batch": BATCH, "moves": moves, "half_life": half_life, "seed": item.seed}
+    model = played(game, stage.data, rules, images, watch, **more)
     return lambda n: samples(model.generator, stage.latent, n)
 
 

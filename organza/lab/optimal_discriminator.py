@@ -29,14 +29,27 @@ from torch import Tensor, nn
 
 from organza.game import Game
 from organza.lab.convergence import Sliced, shown
-from organza.lab.experiment import BLUE, GREEN, GREY, INK, ORANGE, Bench, Outcome, double, most, near, number
-from organza.moves import Alternating
+from organza.lab.experiment import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    Bench,
+    Outcome,
+    double,
+    most,
+    near,
+    number,
+    played,
+    seeded,
+)
 from organza.nn import MLPDiscriminator
 from organza.objective import Minimax
 from organza.optimizer import SGD, Adam
 from organza.schedule import Linear
 from organza.theory import D_star, Gaussian, Mixture, Pushforward, cost, expectation, js, value
-from organza.training import State, Training, fit
+from organza.training import State
 
 __all__ = ["run"]
 
@@ -67,9 +80,9 @@ class Found(NamedTuple):
     errors: list[float]
 
 
-def dense() -> Tensor:
+def dense(q: Pushforward) -> Tensor:
     """Where p + q is at least 1 % of its maximum, (1001,)."""
-    both = DATA.log_prob(X).exp() + Pushforward(Wave(), Gaussian()).log_prob(X).exp()
+    both = DATA.log_prob(X).exp() + q.log_prob(X).exp()
     return both >= 0.01 * both.max()
 
 
@@ -77,12 +90,11 @@ def train(steps: int) -> Found:
     """Train D against the fixed G, in float64."""
     errors: list[float] = []
     with double():
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with seeded(0):
             D = MLPDiscriminator((1,), (32, 32, 32), "tanh")
         game = Game(Wave(), D, Sliced(), OBJECTIVE, joint=True)
         p, q = DATA, Pushforward(Wave(), Gaussian())
-        told, where = D_star(OBJECTIVE, p, q)(X).sigmoid(), dense()
+        told, where = D_star(OBJECTIVE, p, q)(X).sigmoid(), dense(q)
         images = steps * BATCH
         looks = sorted({round(steps ** (i / 40)) for i in range(41)})
 
@@ -91,18 +103,13 @@ def train(steps: int) -> Found:
                 with torch.no_grad():
                     errors.append(float((state.game.discriminator(X).sigmoid() - told)[where].abs().max()))
 
-        training = Training(
-            images=images, batch=BATCH, moves=Alternating(), generator_optimizer=SGD(0.0),
-            discriminator_optimizer=Adam(Linear(5e-3, 0.0, images * 3 // 4, hold=images // 4), 0.9, 0.999),
-            half_life=0, threads=1, log_every=images, sample_every=0,
-        )  # fmt: skip
-        fit(game, shown(DATA, BATCH), training, watch=watch)
-        with torch.no_grad():
-            # D's loss on a fake alone, log(1 - D), is minus its loss of a fake beside a real that it is sure of.
-            def pays(x: Tensor) -> Tensor:
-                f = game.discriminator(x)
-                return -OBJECTIVE.discriminator(torch.full_like(f, 1e4), f)
+        rule = Adam(Linear(5e-3, 0.0, images * 3 // 4, hold=images // 4), 0.9, 0.999)
+        played(game, shown(DATA, BATCH), (SGD(0.0), rule), images, watch, batch=BATCH, half_life=0)
 
+        def pays(x: Tensor) -> Tensor:
+            return OBJECTIVE.generator(None, game.discriminator(x))  # log(1 - D(x))
+
+        with torch.no_grad():
             over_z = expectation(Gaussian(), lambda z: pays(game.generator(z))).value
             over_x = expectation(q, pays).value
             V = value(OBJECTIVE, p, q, game.discriminator).value
@@ -114,7 +121,7 @@ def run(bench: Bench) -> Outcome:
     (found,) = bench.map("training D", train, [1500 if bench.fast else 2000])
     q = Pushforward(Wave(), Gaussian())
     C, told = cost(OBJECTIVE, DATA, q), -math.log(4) + 2 * js(DATA, q).value
-    error = float((found.logits.sigmoid() - D_star(OBJECTIVE, DATA, q)(X).sigmoid())[dense()].abs().max())
+    error = float((found.logits.sigmoid() - D_star(OBJECTIVE, DATA, q)(X).sigmoid())[dense(q)].abs().max())
     checks = [
         most("max |D − D*| where p + q ≥ 1 % of its maximum", error, 0.02),
         near("V(D, G) of the trained D", told, found.V, 0.002),
@@ -149,7 +156,7 @@ def _draw(bench: Bench, found: Found, q: Pushforward, told: float) -> None:
         ax.fill_between(x, DATA.log_prob(X).exp(), color=GREY, alpha=0.4, label="data p")
         ax.fill_between(x, q.log_prob(X).exp(), color=GREEN, alpha=0.35, label="model q")
         ax.plot(x, D_star(OBJECTIVE, DATA, q)(X).sigmoid(), color=INK, linewidth=4, alpha=0.25, label="p / (p + q)")
-        ax.plot(x, torch.where(dense(), found.logits.sigmoid(), math.nan), color=BLUE, label="trained D")
+        ax.plot(x, torch.where(dense(q), found.logits.sigmoid(), math.nan), color=BLUE, label="trained D")
         ax.set(
             title=f"V = {number(found.V, 5)}, theory {number(told, 5)}",
             xlabel="x",

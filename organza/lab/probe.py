@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from organza.data import open_data
 from organza.game import Game
-from organza.lab.experiment import BLUE, GREY, ORANGE, Bench, Check, least, near
+from organza.lab.experiment import BLUE, GREY, ORANGE, Bench, Check, least, near, played, seeded
 from organza.moves import Alternating
 from organza.nn import DCGANDiscriminator, DCGANGenerator
 from organza.objective import NonSaturating
@@ -20,7 +20,6 @@ from organza.penalty import R1
 from organza.prior import Normal
 from organza.schedule import Linear
 from organza.term import Lazy
-from organza.training import Training, fit
 
 __all__ = [
     "DISCRIMINATOR",
@@ -33,7 +32,6 @@ __all__ = [
     "draw",
     "mean",
     "probe",
-    "training",
     "words",
 ]
 
@@ -85,27 +83,18 @@ something about classes that chance does not give; but with all {everything:,} l
 understanding, and a random network is the comparison that most claims leave out."""
 
 
-def training(images: int, seed: int, rule: Adam) -> Training:
-    """What the games on points and on digits share."""
-    rules = {"generator_optimizer": rule, "discriminator_optimizer": rule}
-    mean = Linear(0, images / 20, images=images // 2)
-    quiet = {"log_every": 2**62, "sample_every": 0, "threads": 1}
-    return Training(images=images, half_life=mean, seed=seed, **rules, **quiet)  # type: ignore[arg-type]
-
-
 def probe(seed: int, images: int) -> Probe:
     """Play a game on digits without labels, and train linear classifiers on D's features and on others."""
     data, test = open_data("digits"), open_data("digits", "test")
     shape = (1, 28, 28)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         G = DCGANGenerator(64, shape, width=16)
         D, random = (DCGANDiscriminator(shape, width=16, norm=False, dense=128, kernel=3) for _ in range(2))
     half = images // 2
     rule = Adam(Linear(1e-3, 2e-5, images=images - half, hold=half), beta1=0.0, beta2=0.99)
-    played = Game(G, D, Normal(64), NonSaturating(), (Lazy(R1(0.5), every=8),), joint=True)
+    game = Game(G, D, Normal(64), NonSaturating(), (Lazy(R1(0.5), every=8),), joint=True)
     once = Alternating(fresh_noise=False)  # fakes made once serve both players
-    model = fit(played, data.x, training(images, seed, rule), device="cpu", batch=32, moves=once)
+    model = played(game, data.x, rule, images, batch=32, moves=once, seed=seed)
     x, y = data.gather(torch.arange(len(data)))
     x_test, y_test = test.gather(torch.arange(len(test)))
     assert y is not None and y_test is not None
@@ -120,14 +109,7 @@ def probe(seed: int, images: int) -> Probe:
 @torch.no_grad()
 def hidden(D: DCGANDiscriminator, x: Tensor) -> Tensor:
     """What D's last hidden layer says of pictures, (n, units): the input of the layer that gives the logit."""
-    found: list[Tensor] = []
-    hook = D.end[-1].register_forward_hook(lambda module, given, result: found.append(given[0]))
-    try:
-        for part in x.split(500):
-            D(part)
-    finally:
-        hook.remove()
-    return torch.cat(found)
+    return torch.cat([D.layers(part) for part in x.split(500)])
 
 
 def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,21 @@ from torch.func import functional_call, vjp, vmap
 from organza.data import open_data
 from organza.game import Game
 from organza.lab.convergence import Sliced, shown
-from organza.lab.experiment import CYCLE, INK, RED, Bench, Check, Outcome, double, least, most, near, number
+from organza.lab.experiment import (
+    CYCLE,
+    INK,
+    RED,
+    Bench,
+    Check,
+    Outcome,
+    double,
+    least,
+    most,
+    near,
+    number,
+    played,
+    seeded,
+)
 from organza.moves import Alternating
 from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.objective import Hinge, LeastSquares, Minimax, NonSaturating, Objective, RelativisticLogistic, Wasserstein
@@ -61,7 +75,6 @@ from organza.round import Batch, Draw
 from organza.schedule import Linear
 from organza.term import Lazy, Term
 from organza.theory import D_star, Gaussian, js, reverse_kl
-from organza.training import Training, fit
 
 __all__ = ["run"]
 
@@ -130,13 +143,6 @@ def arm(name: str) -> Arm:
     return arms[name]._replace(measured=arms[name].measured or {name: arms[name].objective})
 
 
-def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network whose weights are drawn with the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
-
-
 def reach(game: Game, objective: Objective, x: Tensor, z: Tensor) -> float:
     """Return the norm of the gradient that reaches G's parameters through the game's D and the objective's G loss."""
     asked = Game(game.generator, game.discriminator, game.prior, objective)
@@ -185,12 +191,8 @@ def watched(game: Game, item: Item, data: Any, rule: Adam, x: Tensor, z: Tensor,
             path.bound.append(math.nan if item.good or item.arm != LOGISTIC else bound())
 
     look(0)
-    training = Training(
-        images=item.steps * batch, batch=batch, generator_batch=2, moves=Alternating(), seed=item.seed,
-        generator_optimizer=SGD(0.0), discriminator_optimizer=rule, half_life=0, threads=1,
-        log_every=item.steps * batch, sample_every=0,
-    )  # fmt: skip
-    fit(game, data, training, device="cpu", watch=lambda state: look(state.steps))
+    more = {"batch": batch, "generator_batch": 2, "half_life": 0, "seed": item.seed}
+    played(game, data, (SGD(0.0), rule), item.steps * batch, lambda state: look(state.steps), **more)
     return path
 
 
@@ -198,7 +200,8 @@ def on_line(item: Item) -> Path:
     """Train one D on the line, in float64."""
     with double():
         G = Affine(*(GOOD if item.good else POOR))
-        D = seeded(item.seed, lambda: MLPDiscriminator((1,), (32, 32), "tanh"))
+        with seeded(item.seed):
+            D = MLPDiscriminator((1,), (32, 32), "tanh")
         chosen, n = arm(item.arm), 4096
         game = Game(G, D, Sliced(), chosen.objective, chosen.terms, joint=True)
         z = shown(Gaussian(), n)
@@ -211,8 +214,10 @@ def on_line(item: Item) -> Path:
 
 def players(seed: int) -> tuple[nn.Module, nn.Module]:
     """For the digits: the poor G, untrained and always the same, and a new D."""
-    G = seeded(0, lambda: MLPGenerator(LATENT, SHAPE, (128, 256)))
-    return G, seeded(1000 + seed, lambda: MLPDiscriminator(SHAPE, (256, 128)))
+    with seeded(0):
+        G = MLPGenerator(LATENT, SHAPE, (128, 256))
+    with seeded(1000 + seed):
+        return G, MLPDiscriminator(SHAPE, (256, 128))
 
 
 def good_digits(steps: int) -> Weights:
@@ -220,12 +225,8 @@ def good_digits(steps: int) -> Weights:
     game = Game(*players(99), Normal(LATENT), NonSaturating(), [Lazy(R1(2.0), every=4)], joint=True)
     images = steps * BATCH["digits"]
     rule = Adam(Linear(1e-3, 2e-5, images // 2, hold=images // 2), 0.0, 0.99)
-    training = Training(
-        images=images, batch=64, moves=Alternating(fresh_noise=False), generator_optimizer=rule,
-        discriminator_optimizer=rule, half_life=Linear(0, 10_000, images=100_000), threads=1,
-        log_every=images, sample_every=0,
-    )  # fmt: skip
-    return dict(fit(game, "digits", training, device="cpu").generator.state_dict())
+    once, mean = Alternating(fresh_noise=False), Linear(0, 10_000, images=100_000)
+    return dict(played(game, "digits", rule, images, moves=once, half_life=mean).generator.state_dict())
 
 
 def on_digits(item: Item) -> Path:

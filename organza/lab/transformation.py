@@ -39,7 +39,22 @@ from torch import Tensor, nn
 from organza.data import open_data
 from organza.game import Game
 from organza.lab import sheet as sheets
-from organza.lab.experiment import BLUE, GREY, INK, ORANGE, RED, Bench, Check, Outcome, double, least, most, near
+from organza.lab.experiment import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    Bench,
+    Check,
+    Outcome,
+    double,
+    least,
+    most,
+    near,
+    played,
+    seeded,
+)
 from organza.metrics.classifier import two_sample
 from organza.model import Model
 from organza.moves import Alternating
@@ -52,7 +67,6 @@ from organza.schedule import Linear
 from organza.term import Lazy
 from organza.theory.density import Gaussian, Mixture, Pushforward, grid, law_of
 from organza.theory.divergence import integrate, w1
-from organza.training import Training, fit
 
 __all__ = ["run"]
 
@@ -116,8 +130,7 @@ def play(job: Job) -> Line | Plane | sheets.Sheet:
 def on_the_line(job: Job) -> Line:
     prior = PRIORS[job.what]
     data = law().sample(100_000, torch.Generator().manual_seed(1000 + job.seed))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         G = MLPGenerator(1, (1,), (32, 32), output="linear")
         D = MLPDiscriminator((1,), (64, 64, 64))
     model = perceptrons(G, D, prior, data, job, batch=512)
@@ -163,8 +176,7 @@ def points(name: str) -> tuple[Tensor, Tensor]:
 
 def on_the_plane(job: Job) -> Plane:
     data, test = points(job.what)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         G = MLPGenerator(2, (2,), (64, 64, 64), output="linear")
         D = MLPDiscriminator((2,), (64, 64, 64))
     model = perceptrons(G, D, Uniform(2), data, job, batch=256)
@@ -190,21 +202,12 @@ def perceptrons(G: nn.Module, D: nn.Module, prior: Prior, data: Any, job: Job, b
     quarter = job.images // 4
     rule = Adam(Linear(2e-3, 2e-5, images=3 * quarter, hold=quarter), beta1=0.0, beta2=0.99)
     game = Game(G, D, prior, RelativisticLogistic(), (R1(0.02), R2(0.02)), joint=True)
-    return fit(game, data, training(job, rule), device="cpu", batch=batch)
-
-
-def training(job: Job, rule: Adam) -> Training:
-    """What all games here share."""
-    rules = {"generator_optimizer": rule, "discriminator_optimizer": rule}
-    mean = Linear(0, job.images / 20, images=job.images // 2)
-    quiet = {"log_every": 2**62, "sample_every": 0, "threads": 1}
-    return Training(images=job.images, half_life=mean, seed=job.seed, **rules, **quiet)  # type: ignore[arg-type]
+    return played(game, data, rule, job.images, batch=batch, seed=job.seed)
 
 
 def on_the_sheet(job: Job) -> sheets.Sheet:
     shape = (1, 28, 28)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         # Two numbers are lifted to many whose kinks lie all over the plane.  Without this layer they would all pass
         # through z = 0, for what follows has no biases of its own at first, and the sheet would be a wheel.
         lift = nn.Sequential(nn.Linear(2, 128), nn.LeakyReLU(0.2))
@@ -214,7 +217,7 @@ def on_the_sheet(job: Job) -> sheets.Sheet:
     rule = Adam(Linear(1e-3, 2e-5, images=half, hold=half), beta1=0.0, beta2=0.99)
     game = Game(G, D, Normal(2), NonSaturating(), (Lazy(R1(0.5), every=8),), joint=True)
     once = Alternating(fresh_noise=False)  # fakes made once serve both players
-    model = fit(game, open_data(job.what), training(job, rule), device="cpu", batch=32, moves=once)
+    model = played(game, job.what, rule, job.images, batch=32, moves=once, seed=job.seed)
     return sheets.judged(model.generate(sheets.quantiles()))
 
 
