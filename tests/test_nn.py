@@ -198,7 +198,7 @@ def test_the_label_of_r3gan() -> None:
     x = generator(z, y)
     assert torch.equal(discriminator(x, torch.tensor([-1, -1])), torch.zeros(2))
     for network, first in ((generator, z), (discriminator, x)):
-        with pytest.raises(ValueError, match="they need a label y"):
+        with pytest.raises(ValueError, match="needs a label or condition y"):
             network(first)
 
 

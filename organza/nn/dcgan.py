@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from organza.nn.condition import ConditionalBatchNorm2d, Head, beside, planes
 from organza.nn.layers import Unit, activation, initialise, numel, pyramid
+from organza.round import Verdict
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
@@ -30,32 +32,46 @@ class DCGANGenerator(nn.Module):
         shape: (channels, height, width) of an image.
         width: The channels before the last layer; each map of half the side has twice as many.
         norm: Whether to normalise by batch statistics.
+        classes: The numbers of e(y) if conditional, else 0.
+        condition: Where y enters: "concat", beside z; or "norm", in the scale and shift of every batch norm.
 
     Raises:
-        ValueError: If the shape is not (C, H, W) or a side is below 8.
+        ValueError: If the shape is not (C, H, W), a side is below 8, or the condition is not allowed.
     """
 
-    def __init__(self, latent: int, shape: Sequence[int], width: int = 64, norm: bool = True) -> None:
+    def __init__(
+        self,
+        latent: int,
+        shape: Sequence[int],
+        width: int = 64,
+        norm: bool = True,
+        classes: int = 0,
+        condition: str = "concat",
+    ) -> None:
         super().__init__()
+        if condition not in ("concat", "norm") or (condition == "norm" and not norm):
+            raise ValueError(f"condition={condition!r}: must be concat, or norm where norm is true")
         self.sizes = pyramid(shape)
+        self.classes = classes if condition == "concat" else 0
         levels = len(self.sizes) - 1
         channels = [width * 2**i for i in reversed(range(levels))] + [shape[0]]
-        self.start = nn.Linear(latent, channels[0] * numel(self.sizes[0]), bias=not norm)
-        self.begin = nn.Sequential(_norm(channels[0], norm), activation("relu"))
+        self.start = nn.Linear(latent + self.classes, channels[0] * numel(self.sizes[0]), bias=not norm)
+        normed = classes if condition == "norm" else 0
+        self.begin = _Normed(channels[0], norm, normed)
         self.ups = nn.ModuleList()
         for i in range(levels):
             last = i == levels - 1
             up = nn.ConvTranspose2d(channels[i], channels[i + 1], 4, 2, 1, bias=last or not norm)
-            rest = (Unit("tanh"),) if last else (_norm(channels[i + 1], norm), activation("relu"))
-            self.ups.append(nn.Sequential(up, _Crop(self.sizes[i + 1]), *rest))
+            end = Unit("tanh") if last else _Normed(channels[i + 1], norm, normed)
+            self.ups.append(_Up(up, self.sizes[i + 1], end))
         self.channels = channels[0]
         initialise(self, "dcgan")
 
-    def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.start(z)  # (B, latent) -> (B, C0 h w)
-        x = self.begin(x.view(-1, self.channels, *self.sizes[0]))  # (B, C0, h, w)
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        x: Tensor = self.start(beside(z, y, self.classes) if self.classes else z)  # (B, latent) -> (B, C0 h w)
+        x = self.begin(x.view(-1, self.channels, *self.sizes[0]), y)  # (B, C0, h, w)
         for up in self.ups:
-            x = up(x)  # (B, C / 2, 2h, 2w)
+            x = up(x, y)  # (B, C / 2, 2h, 2w)
         return x
 
 
@@ -71,18 +87,30 @@ class DCGANDiscriminator(nn.Module):
         norm: Whether to normalise by batch statistics; not with penalties on the slope of single examples.
         dense: The units of a hidden layer before the logit; 0, as published, for none.
         kernel: The side of the kernels after the first layer's: 4 as published, or 3.
+        classes, condition, codes: How D is conditional and what else it says: see
+            :class:`~organza.nn.condition.Head`; with "concat", y enters as even planes beside x.
 
     Raises:
         ValueError: If the shape is not (C, H, W) or a side is below 8.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int = 64, norm: bool = True, dense: int = 0, kernel: int = 4
+        self,
+        shape: Sequence[int],
+        width: int = 64,
+        norm: bool = True,
+        dense: int = 0,
+        kernel: int = 4,
+        classes: int = 0,
+        condition: str = "concat",
+        codes: int = 0,
     ) -> None:
         super().__init__()
         if kernel not in (3, 4):
             raise ValueError(f"kernel={kernel}: must be 3 or 4")
-        sides, channels = list(pyramid(shape)[-1]), shape[0]
+        sides = list(pyramid(shape)[-1])
+        self.planes = classes if condition == "concat" else 0
+        channels = shape[0] + self.planes
         layers: list[nn.Module] = []
         while min(sides) >= 8:
             first = not layers
@@ -94,27 +122,44 @@ class DCGANDiscriminator(nn.Module):
                 activation("leaky"),
             ]
             sides, channels = [(s + 2 - side) // 2 + 1 for s in sides], wider
-        self.layers = nn.Sequential(*layers)
         features = channels * numel(tuple(sides))
         hidden = (nn.Linear(features, dense), activation("leaky")) if dense else ()
-        self.end = nn.Sequential(*hidden, nn.Linear(dense or features, 1))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), *hidden)
+        self.end = Head(dense or features, classes, condition, codes)
         initialise(self, "dcgan")
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(x)  # (B, C, H, W) -> (B, width 2^(n-1), h, w)
-        logits: Tensor = self.end(x.flatten(1))  # (B, 1)
-        return logits.squeeze(1)  # (B,)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
+        x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)
+        h = self.layers(x)  # (B, width 2^(n-1) h w), or (B, dense)
+        says: Tensor | Verdict = self.end(h, y)  # (B,)
+        return says
 
 
-class _Crop(nn.Module):
-    """Cut a map to a size at most one row and column smaller."""
+class _Normed(nn.Module):
+    """Batch norm, conditional or not, and ReLU."""
 
-    def __init__(self, size: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, norm: bool, classes: int) -> None:
         super().__init__()
-        self.size = size
+        self.conditional = classes > 0
+        self.norm = ConditionalBatchNorm2d(channels, classes) if classes else _norm(channels, norm)
+        self.unit = activation("relu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x[..., : self.size[0], : self.size[1]]
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        h: Tensor = self.unit(self.norm(x, y) if self.conditional else self.norm(x))
+        return h
+
+
+class _Up(nn.Module):
+    """A transposed convolution, whose map is cut to a size at most one row and column smaller, and what follows it."""
+
+    def __init__(self, up: nn.Module, size: tuple[int, ...], end: nn.Module) -> None:
+        super().__init__()
+        self.up, self.size, self.end = up, size, end
+
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        x = self.up(x)[..., : self.size[0], : self.size[1]]
+        h: Tensor = self.end(x, y) if isinstance(self.end, _Normed) else self.end(x)
+        return h
 
 
 def _norm(channels: int, norm: bool) -> nn.Module:

@@ -7,7 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from organza.nn.condition import Head, beside
 from organza.nn.layers import Unit, activation, initialise, numel
+from organza.round import Verdict
 
 __all__ = ["MLPDiscriminator", "MLPGenerator"]
 
@@ -22,6 +24,7 @@ class MLPGenerator(nn.Module):
         hidden: The activation: "relu", "leaky" or "tanh".
         output: The law of the last layer: "tanh", "sigmoid" (brought to [-1, 1]) or "linear".
         init: "glorot" or "dcgan".
+        classes: The numbers of e(y), which stand beside z, if conditional; else 0.
 
     Raises:
         ValueError: If a shape, width or name is not allowed.
@@ -35,15 +38,17 @@ class MLPGenerator(nn.Module):
         hidden: str = "leaky",
         output: str = "tanh",
         init: str = "glorot",
+        classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape = tuple(shape)
-        layers = _layers((latent, *widths), hidden, 0.0)
-        self.layers = nn.Sequential(*layers, nn.Linear((latent, *widths)[-1], numel(self.shape)), Unit(output))
+        self.shape, self.classes = tuple(shape), classes
+        sizes = (latent + classes, *widths)
+        self.layers = nn.Sequential(*_layers(sizes, hidden, 0.0), nn.Linear(sizes[-1], numel(self.shape)), Unit(output))
         initialise(self, init)
 
-    def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.layers(z)  # (B, latent) -> (B, prod(shape))
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        z = beside(z, y, self.classes) if self.classes else z  # (B, latent + classes)
+        x: Tensor = self.layers(z)  # (B, prod(shape))
         return x.view(-1, *self.shape)  # (B, *shape)
 
 
@@ -56,6 +61,8 @@ class MLPDiscriminator(nn.Module):
         hidden: The activation: "relu", "leaky" or "tanh".
         dropout: The share of units dropped after each hidden layer, in [0, 1).
         init: "glorot" or "dcgan".
+        classes, condition, codes: How D is conditional and what else it says: see
+            :class:`~organza.nn.condition.Head`.
 
     Raises:
         ValueError: If a shape, width or name is not allowed.
@@ -68,17 +75,24 @@ class MLPDiscriminator(nn.Module):
         hidden: str = "leaky",
         dropout: float = 0.0,
         init: str = "glorot",
+        classes: int = 0,
+        condition: str = "concat",
+        codes: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
-        sizes = (numel(tuple(shape)), *widths)
-        self.layers = nn.Sequential(nn.Flatten(), *_layers(sizes, hidden, dropout), nn.Linear(sizes[-1], 1))
+        self.beside = classes if condition == "concat" else 0
+        sizes = (numel(tuple(shape)) + self.beside, *widths)
+        self.layers = nn.Sequential(*_layers(sizes, hidden, dropout))
+        self.end = Head(sizes[-1], classes, condition, codes)
         initialise(self, init)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.layers(x)  # (B, *shape) -> (B, 1)
-        return logits.squeeze(1)  # (B,)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
+        x = x.flatten(1)  # (B, *shape) -> (B, prod(shape))
+        h = self.layers(beside(x, y, self.beside) if self.beside else x)  # (B, widths[-1])
+        says: Tensor | Verdict = self.end(h, y)  # (B,)
+        return says
 
 
 def _layers(sizes: Sequence[int], hidden: str, dropout: float) -> list[nn.Module]:

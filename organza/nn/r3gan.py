@@ -25,8 +25,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, one_hot
+from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
+from organza.nn.condition import vector
 from organza.nn.layers import pyramid
 
 __all__ = ["R3GANDiscriminator", "R3GANGenerator"]
@@ -71,7 +72,7 @@ class R3GANGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.embed is not None:
-            z = torch.cat([z, self.embed(_one_hot(y, self.classes, z))], 1)  # (B, latent + embedding)
+            z = torch.cat([z, self.embed(vector(y, self.classes, z))], 1)  # (B, latent + embedding)
         h = self.stages[0](self.basis * self.start(z)[:, :, None, None])  # (B, C0, h, w)
         for narrow, stage, size in zip(self.narrow, self.stages[1:], self.sizes[1:], strict=True):
             h = stage(_double(narrow(h), size))  # (B, C, 2h, 2w)
@@ -115,7 +116,7 @@ class R3GANDiscriminator(nn.Module):
             h = stage(widen(_halve(h)))  # (B, C, H / 2, W / 2)
         logits: Tensor = self.end(self.basis(h).flatten(1))  # (B, C0, h, w) -> (B, 1), or (B, C0) with classes
         if self.embed is not None:
-            logits = logits * self.embed(_one_hot(y, self.classes, h))  # (B, C0)
+            logits = logits * self.embed(vector(y, self.classes, h))  # (B, C0)
         return logits.sum(1)  # (B,)
 
 
@@ -177,13 +178,6 @@ def _linear(fan_in: int, fan_out: int, gain: float = 1.0) -> nn.Linear:
     linear = nn.Linear(fan_in, fan_out, bias=False)
     nn.init.normal_(linear.weight, 0.0, gain / math.sqrt(fan_in))
     return linear
-
-
-def _one_hot(y: Tensor | None, classes: int, like: Tensor) -> Tensor:
-    """Labels (B,) as rows (B, classes); the label -1, unlabelled, is a row of zeros."""
-    if y is None:
-        raise ValueError("these networks are conditional: they need a label y for each example")
-    return one_hot(y + 1, classes + 1)[:, 1:].to(like.dtype)
 
 
 def _widths(widths: Sequence[int], stages: int, group: int) -> list[int]:

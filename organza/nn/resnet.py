@@ -10,12 +10,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
+from organza.nn.condition import ConditionalBatchNorm2d, Head, planes
 from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, pyramid
+from organza.round import Verdict
 
 __all__ = ["ResNetDiscriminator", "ResNetGenerator"]
 
@@ -29,24 +32,25 @@ class ResNetGenerator(nn.Module):
         latent: The dimension of z.
         shape: (channels, height, width) of an image.
         width: The channels of every map; 256 as published.
+        classes: The numbers of e(y), which set the scale and shift of the blocks' batch norms, if conditional; else 0.
 
     Raises:
         ValueError: If the shape is not (C, H, W) or a side is below 8.
     """
 
-    def __init__(self, latent: int, shape: Sequence[int], width: int = 256) -> None:
+    def __init__(self, latent: int, shape: Sequence[int], width: int = 256, classes: int = 0) -> None:
         super().__init__()
         self.sizes = pyramid(shape)
         self.width = width
         self.start = glorot(nn.Linear(latent, width * numel(self.sizes[0])))
-        self.blocks = nn.ModuleList(_Up(width, size) for size in self.sizes[1:])
+        self.blocks = nn.ModuleList(_Up(width, size, classes) for size in self.sizes[1:])
         end = glorot(nn.Conv2d(width, shape[0], 3, padding=1))
         self.end = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), end, Unit("tanh"))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         h = self.start(z).view(-1, self.width, *self.sizes[0])  # (B, latent) -> (B, width, h, w)
         for block in self.blocks:
-            h = block(h)  # (B, width, 2h, 2w)
+            h = block(h, y)  # (B, width, 2h, 2w)
         x: Tensor = self.end(h)  # (B, C, H, W)
         return x
 
@@ -57,39 +61,52 @@ class ResNetDiscriminator(nn.Module):
     Arguments:
         shape: (channels, height, width) of an image.
         width: The channels of every map; 128 as published.
+        classes, condition, codes: How D is conditional and what else it says: see
+            :class:`~organza.nn.condition.Head`; the published conditional D has a "projection".
 
     Raises:
-        ValueError: If the shape is not (C, H, W) or a side is below 8.
+        ValueError: If the shape is not (C, H, W), a side is below 8, or the condition is unknown.
     """
 
-    def __init__(self, shape: Sequence[int], width: int = 128) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 128,
+        classes: int = 0,
+        condition: str = "projection",
+        codes: int = 0,
+    ) -> None:
         super().__init__()
         side = min(pyramid(shape)[-1])
-        blocks = [_Down(shape[0], width, halve=True, first=True)]
+        self.planes = classes if condition == "concat" else 0
+        blocks = [_Down(shape[0] + self.planes, width, halve=True, first=True)]
         while (side := side // 2) >= 14:
             blocks.append(_Down(width, width, halve=True))
         self.blocks = nn.Sequential(*blocks, _Down(width, width), _Down(width, width))
-        self.end = SpectralLinear(width, 1)
+        self.end = Head(width, classes, condition, codes, SpectralLinear)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = relu(self.blocks(x)).sum((2, 3))  # (B, C, H, W) -> (B, width)
-        logits: Tensor = self.end(h)  # (B, 1)
-        return logits.squeeze(1)  # (B,)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
+        x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)
+        h = relu(self.blocks(x)).sum((2, 3))  # (B, width)
+        says: Tensor | Verdict = self.end(h, y)  # (B,)
+        return says
 
 
 class _Up(nn.Module):
     """x -> conv(relu(norm(conv(double(relu(norm(x))))))) + conv1x1(double(x)), at the given size."""
 
-    def __init__(self, width: int, size: tuple[int, int]) -> None:
+    def __init__(self, width: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
-        self.size = size
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
+        self.size, self.conditional = size, classes > 0
+        norm = partial(ConditionalBatchNorm2d, classes=classes) if classes else nn.BatchNorm2d
+        self.norms = nn.ModuleList(norm(width) for _ in range(2))
         self.convs = nn.ModuleList(glorot(nn.Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
         self.shortcut = glorot(nn.Conv2d(width, width, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.convs[0](self._double(relu(self.norms[0](x))))
-        h = self.convs[1](relu(self.norms[1](h)))
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        given = (y,) if self.conditional else ()
+        h = self.convs[0](self._double(relu(self.norms[0](x, *given))))
+        h = self.convs[1](relu(self.norms[1](h, *given)))
         # A 1 x 1 convolution and a doubling of pixels commute, and the small map is a quarter of the work.
         result: Tensor = h + self._double(self.shortcut(x))
         return result
