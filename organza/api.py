@@ -36,6 +36,7 @@ __all__ = [
     "evaluate",
     "fastest",
     "free_folder",
+    "game",
     "load",
     "measure",
     "prepare",
@@ -160,13 +161,13 @@ def _judge(plan: Plan, data: Data, device: str) -> Judge | None:
 
 
 def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str, watch: Watch | None) -> Model:
-    game = plan.game()
+    made = plan.game()
     try:
-        model = fit(game, data, plan.play(), run=folder, device=device, watch=watch, judge=judge)
+        model = fit(made, data, plan.play(), run=folder, device=device, watch=watch, judge=judge)
     except Diverged:
-        report.write(folder, game.equilibrium())
+        report.write(folder, made.equilibrium())
         raise
-    report.write(folder, game.equilibrium())
+    report.write(folder, made.equilibrium())
     model.config = _config(plan, max(folder.checkpoints(), default=0), data.digest)
     return model
 
@@ -218,8 +219,8 @@ def load(
     folder, plan = Run(run), None
     if generator is None:
         plan = _plan(folder)
-        game: Game = plan.game()
-        generator, prior, conditional = game.generator, game.prior, game.conditional
+        built: Game = plan.game()
+        generator, prior, conditional = built.generator, built.prior, built.conditional
     elif prior is None:
         raise ValueError("load(generator=...): the run's prior is needed too, e.g. prior=organza.Normal(64)")
     marked = folder.best if best else None
@@ -232,6 +233,21 @@ def load(
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
     config = None if plan is None else _config(plan, state["images"], state["data"])
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
+
+
+def game(run: str | Path, device: str = "auto") -> Game:
+    """Return the whole game of a run, D as well, as it stood at the last checkpoint, in evaluation mode.
+
+    Raises:
+        ValueError: If there is no such run, it was made by a program's own modules, or its weights do not fit.
+    """
+    folder = Run(run)
+    whole = _plan(folder).game()
+    try:
+        whole.load_state_dict(folder.load()[0]["game"])
+    except RuntimeError as error:
+        raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
+    return whole.to(pick_device(device)).eval()
 
 
 def evaluate(

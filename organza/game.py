@@ -161,6 +161,7 @@ class Game(nn.Module):
             images=batch.images,
             step=batch.step,
             joint=self.joint and own,
+            labelled=batch.labelled,
             evidence={**self._read(turn, "real", real_verdict), **self._read(turn, "fake", fake_verdict)},
         )
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from organza import pretrained
 from organza.device import pick_device, seed_networks, undisturbed
-from organza.prior import Prior
+from organza.prior import Prior, path
 from organza.round import key
 
 __all__ = ["Model", "nearest", "path"]
 
-KINDS = ("spherical", "linear")
 _NUMBERS = 2**22  # looked at at once: 32 MB in float64
 
 
@@ -83,6 +82,43 @@ class Model:
             raise ValueError(f"sample(n={n}): at least 1 sample must be asked for")
         z = self._draw(n, seed)
         return self.generate(z if truncation is None else self.prior.truncate(z, truncation), y, batch, seed)
+
+    def across(self, y: Tensor, n: int = 8, seed: int = 0, batch: int = 256, truncation: float | None = None) -> Tensor:
+        """Return the same n z under each of some conditions, (k, n, ...): what stays is the style of a z.
+
+        Arguments:
+            y: The conditions, (k, ...).
+            n: How many z, at least 1.
+            seed: The seed of z.
+            batch: How many to generate at once.
+            truncation: As of :meth:`sample`.
+
+        Raises:
+            ValueError: If n is below 1, the model takes no conditions, or the prior has no such truncation.
+        """
+        if n < 1 or not self.conditional:
+            raise ValueError(f"across(n={n}): n must be 1 or more, and the model conditional")
+        z = self._draw(n, seed)
+        z = z if truncation is None else self.prior.truncate(z, truncation)
+        x: Tensor = self.generate(z.repeat(len(y), 1), y.repeat_interleave(n, 0), batch, seed).unflatten(0, (len(y), n))
+        return x
+
+    def traverse(self, code: int, n: int = 8, steps: int = 10, seed: int = 0, batch: int = 256) -> Tensor:
+        """Return n samples, each with one code of InfoGAN led through its values and all else kept, (n, steps, ...).
+
+        Arguments:
+            code: Which code, from 0, see :meth:`Codes.traverse <organza.prior.Codes.traverse>`.
+            n: How many z, at least 1.
+            steps: The values of a continuous code; a categorical one goes through its categories.
+            seed: The seed of z.
+            batch: How many to generate at once.
+
+        Raises:
+            ValueError: If the prior has no such code, or the model is conditional.
+        """
+        z = self.prior.traverse(self._draw(n, seed), code, steps)  # (n, steps, dim)
+        x: Tensor = self.generate(z.flatten(0, 1), None, batch, seed).unflatten(0, z.shape[:2])
+        return x
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor | None = None, batch: int = 256, seed: int = 0) -> Tensor:
@@ -279,50 +315,6 @@ class Model:
                 with torch.no_grad():
                     z.copy_(self.prior.project(z))
         return best, least
-
-
-def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
-    r"""Return the points on the ways from z0 to z1, (n, steps, ...), evenly spaced; the ends are exactly those.
-
-    "linear" is the chord, :math:`(1 - t) z_0 + t z_1`.  "spherical" turns the direction along a great circle at
-    constant speed and changes the norm linearly, so that z is always about as long as the prior draws it:
-
-    .. math:: \frac{\sin((1 - t) \theta)}{\sin \theta} u_0 + \frac{\sin(t \theta)}{\sin \theta} u_1, \qquad
-        u_i = \frac{z_i}{\|z_i\|}, \quad \cos \theta = u_0 \cdot u_1
-
-    Where the two are parallel, or one is 0, no great circle is singled out, and it is the chord.
-
-    Arguments:
-        z0: The beginnings, (n, ...).
-        z1: The ends, (n, ...).
-        steps: The points of each way, its ends among them; at least 2.
-        kind: "spherical" or "linear".
-
-    Raises:
-        ValueError: If steps is below 2 or the kind unknown.
-
-    References:
-        Animating Rotation with Quaternion Curves (Shoemake, 1985)
-        Sampling Generative Networks (White, 2016)
-    """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
-    if steps < 2:
-        raise ValueError(f"steps={steps}: at least 2, the ends of the way, are needed")
-    a, b = (z.to("cpu", torch.float64).flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device
-    t = torch.linspace(0, 1, steps, dtype=a.dtype).view(1, steps, 1)
-    points: Tensor = (1 - t) * a + t * b  # (n, steps, dim)
-    if kind == "spherical":
-        length_a, length_b = a.norm(dim=2, keepdim=True), b.norm(dim=2, keepdim=True)  # (n, 1, 1)
-        u, v = a / length_a, b / length_b
-        # Of the sum and the difference, as the arc cosine has lost half of its digits at small angles.
-        angle = 2 * torch.atan2((u - v).norm(dim=2, keepdim=True), (u + v).norm(dim=2, keepdim=True))
-        turned = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
-        arc = turned * ((1 - t) * length_a + t * length_b)
-        points = torch.where(angle.sin() > 1e-6, arc, points)  # false for the NaN of a z that is 0
-    points = points.unflatten(2, z0.shape[1:]).to(z0)
-    points[:, 0], points[:, -1] = z0, z1
-    return points
 
 
 def nearest(x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:

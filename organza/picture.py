@@ -118,18 +118,19 @@ def render(figure: Figure) -> Array:
     return np.array(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
-def draw(x: Tensor, real: Tensor | None = None) -> Array | None:
+def draw(x: Tensor, real: Tensor | None = None, columns: int | None = None) -> Array | None:
     """The picture that suits what was generated: a grid of images, a scatter of points of the plane, or None.
 
     Arguments:
         x: Images (N, C, H, W) in [-1, 1], points (N, 2), or anything else, of which there is no picture.
         real: The data, (M, ...). Points are drawn over it and between its limits, so that pictures of one run
             agree; of very many a fixed choice is shown. Images have no use for it.
+        columns: Images in a row, see `grid`.
     """
     import torch
 
     if x.ndim == 4:
-        return grid(x)
+        return grid(x, columns)
     if x.ndim != 2 or x.shape[1] != 2:
         return None
     if real is None:

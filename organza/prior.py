@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-__all__ = ["Normal", "Prior", "Uniform"]
+__all__ = ["Codes", "Normal", "Prior", "Uniform", "path"]
+
+KINDS = ("spherical", "linear")
 
 
 class Prior(ABC):
@@ -41,6 +45,14 @@ class Prior(ABC):
             ValueError: If the law has no truncation, or the bound is not allowed.
         """
         raise ValueError(f"{type(self).__name__} has no truncation; leave it out")
+
+    def traverse(self, z: Tensor, code: int, steps: int = 10) -> Tensor:
+        """Return each z with one of its codes led through its values, (n, steps, dim), for a law that has codes.
+
+        Raises:
+            ValueError: If the law has none, or not this one.
+        """
+        raise ValueError(f"code {code}: {type(self).__name__} has no codes; Codes, of InfoGAN, has")
 
     def project(self, z: Tensor) -> Tensor:
         """Move a z that the law would hardly ever draw, (n, dim), to the nearest that it would; by default none."""
@@ -151,6 +163,120 @@ class Uniform(Prior):
 
     def __repr__(self) -> str:
         return f"Uniform({self.dim}, {self.low}, {self.high})"
+
+
+class Codes(Prior):
+    r"""InfoGAN's law of z: codes first, then noise, z = (c, c', z').
+
+    Each categorical code is one-hot and even, :math:`c \sim \mathrm{Cat}(K, 1/K)`; continuous codes are
+    :math:`c' \sim U(-1, 1)`; the noise is normal.
+
+    References:
+        InfoGAN (Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, 2016)
+
+    Arguments:
+        categories: The number of categories K of each categorical code.
+        continuous: The number of continuous codes.
+        noise: The dimension of the noise.
+
+    Raises:
+        ValueError: If a code has fewer than 2 categories, or a number is below 0.
+    """
+
+    def __init__(self, categories: Sequence[int] = (10,), continuous: int = 2, noise: int = 62) -> None:
+        if any(k < 2 for k in categories) or continuous < 0:
+            given = f"categories={list(categories)}, continuous={continuous}"
+            raise ValueError(f"Codes({given}): each code needs 2 categories or more, continuous must be 0 or more")
+        self.categories, self.continuous, self.noise = tuple(categories), continuous, _checked(noise)
+        self.dim = sum(self.categories) + continuous + noise
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        parts = [
+            one_hot(torch.randint(k, (n,), generator=generator, device=device), k).to(torch.get_default_dtype())
+            for k in self.categories
+        ]
+        parts.append(2 * torch.rand(n, self.continuous, generator=generator, device=device) - 1)
+        parts.append(torch.randn(n, self.noise, generator=generator, device=device))
+        return torch.cat(parts, 1)  # (n, dim)
+
+    def project(self, z: Tensor) -> Tensor:
+        """Move each categorical code to the nearest category, continuous codes into [-1, 1]; leave the noise."""
+        *codes, continuous, noise = z.split([*self.categories, self.continuous, self.noise], 1)
+        vertices = [one_hot(code.argmax(1), code.shape[1]).to(z) for code in codes]
+        return torch.cat([*vertices, continuous.clamp(-1, 1), noise], 1)
+
+    def traverse(self, z: Tensor, code: int, steps: int = 10, reach: float = 2.0) -> Tensor:
+        """Return each z with one code led through its values and all else kept, (n, steps, dim).
+
+        Arguments:
+            z: What was drawn, (n, dim).
+            code: Which code, from 0; the categorical ones first, which go through their categories.
+            steps: The values of a continuous code, from -reach to reach, beyond the law's own ends as in the paper.
+            reach: Where a continuous code begins and ends.
+
+        Raises:
+            ValueError: If there is no such code.
+        """
+        known = len(self.categories) + self.continuous
+        if not 0 <= code < known:
+            raise ValueError(f"code={code}: there are {known} codes, counted from 0")
+        begin = sum(self.categories[:code])
+        if code < len(self.categories):
+            values = torch.eye(self.categories[code])  # (K, K)
+        else:
+            begin += code - len(self.categories)
+            values = torch.linspace(-reach, reach, steps).unsqueeze(1)  # (steps, 1)
+        led = z.unsqueeze(1).repeat(1, len(values), 1)  # (n, steps, dim)
+        led[:, :, begin : begin + values.shape[1]] = values.to(z)
+        return led
+
+    def __repr__(self) -> str:
+        return f"Codes({list(self.categories)}, {self.continuous}, {self.noise})"
+
+
+def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
+    r"""Return the points on the ways from z0 to z1, (n, steps, ...), evenly spaced; the ends are exactly those.
+
+    "linear" is the chord, :math:`(1 - t) z_0 + t z_1`.  "spherical" turns the direction along a great circle at
+    constant speed and changes the norm linearly, so that z is always about as long as the prior draws it:
+
+    .. math:: \frac{\sin((1 - t) \theta)}{\sin \theta} u_0 + \frac{\sin(t \theta)}{\sin \theta} u_1, \qquad
+        u_i = \frac{z_i}{\|z_i\|}, \quad \cos \theta = u_0 \cdot u_1
+
+    Where the two are parallel, or one is 0, no great circle is singled out, and it is the chord.
+
+    Arguments:
+        z0: The beginnings, (n, ...).
+        z1: The ends, (n, ...).
+        steps: The points of each way, its ends among them; at least 2.
+        kind: "spherical" or "linear".
+
+    Raises:
+        ValueError: If steps is below 2 or the kind unknown.
+
+    References:
+        Animating Rotation with Quaternion Curves (Shoemake, 1985)
+        Sampling Generative Networks (White, 2016)
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
+    if steps < 2:
+        raise ValueError(f"steps={steps}: at least 2, the ends of the way, are needed")
+    a, b = (z.to("cpu", torch.float64).flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device
+    t = torch.linspace(0, 1, steps, dtype=a.dtype).view(1, steps, 1)
+    points: Tensor = (1 - t) * a + t * b  # (n, steps, dim)
+    if kind == "spherical":
+        length_a, length_b = a.norm(dim=2, keepdim=True), b.norm(dim=2, keepdim=True)  # (n, 1, 1)
+        u, v = a / length_a, b / length_b
+        # Of the sum and the difference, as the arc cosine has lost half of its digits at small angles.
+        angle = 2 * torch.atan2((u - v).norm(dim=2, keepdim=True), (u + v).norm(dim=2, keepdim=True))
+        turned = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
+        arc = turned * ((1 - t) * length_a + t * length_b)
+        points = torch.where(angle.sin() > 1e-6, arc, points)  # false for the NaN of a z that is 0
+    points = points.unflatten(2, z0.shape[1:]).to(z0)
+    points[:, 0], points[:, -1] = z0, z1
+    return points
 
 
 def _checked(dim: int) -> int:

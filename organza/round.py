@@ -97,6 +97,7 @@ class Batch(NamedTuple):
         draw: The chance of these rows.
         images: The images shown to D before this turn.
         step: The moves of G so far.
+        labelled: As many labelled examples (x, y), if the training draws them beside the batch; else None.
     """
 
     x: Tensor
@@ -104,6 +105,7 @@ class Batch(NamedTuple):
     draw: Draw
     images: int
     step: int
+    labelled: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Round:
         images: The images shown to D before this turn.
         step: The moves of G so far.
         joint: Whether D saw real and fake in one call, in its own turn.
+        labelled: Labelled examples (x, y) beside the batch, for terms that classify, or None.
         evidence: Named scalars: what the log prints, ``adapt`` reads and diagnosis judges.
     """
 
@@ -139,6 +142,7 @@ class Round:
     images: int
     step: int
     joint: bool = False
+    labelled: tuple[Tensor, Tensor] | None = None
     evidence: dict[str, Tensor] = field(default_factory=dict)
     slopes: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

@@ -6,14 +6,15 @@ added to the loss of the player it speaks to.  A penalty is a term of D alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from organza.round import Round
+from organza.round import Round, Verdict
 
-__all__ = ["Lazy", "Reconstruction", "Term"]
+__all__ = ["Classification", "FeatureMatching", "Lazy", "MutualInformation", "Reconstruction", "Term"]
 
 
 class Term(nn.Module):
@@ -102,3 +103,127 @@ class Reconstruction(Term):
     def generator(self, round: Round) -> Tensor:
         difference = round.fake - round.real
         return difference.abs() if self.norm == "l1" else difference**2
+
+
+class Classification(Term):
+    r"""D names the condition, in its head "classes": the cross-entropy :math:`-\log P(y | x)`, of each example.
+
+    With ``fakes`` it is AC-GAN's: D names y of real and of fake examples in its own turn, and G is to make what D names
+    right.  Without them it is the supervised part of the semi-supervised GAN: D names the real examples whose label is
+    known, which are the batch's or, if the training draws labelled examples beside it (``training.labelled``), those.
+
+    Unlabelled examples, y = -1, count as 0.  For vectors y of 0 and 1 it is the mean binary cross-entropy.
+
+    References:
+        Conditional Image Synthesis with Auxiliary Classifier GANs (Odena, Olah, Shlens, 2017)
+        Improved Techniques for Training GANs (Salimans et al., 2016), section 5
+
+    Arguments:
+        weight: The weight of the mean over the batch.
+        fakes: Whether fakes are classified too.
+    """
+
+    def __init__(self, weight: float | Callable[[int], float] = 1.0, fakes: bool = True) -> None:
+        super().__init__(weight)
+        self.fakes = fakes
+
+    def discriminator(self, round: Round) -> Tensor:
+        if round.labelled is not None:
+            x, y = round.labelled
+            return _cross_entropy(round.critic(x), y)
+        assert round.real_verdict is not None
+        real = _cross_entropy(round.real_verdict, round.y)
+        return real + _cross_entropy(round.fake_verdict, round.y) if self.fakes else real
+
+    def generator(self, round: Round) -> Tensor | None:
+        return _cross_entropy(round.fake_verdict, round.y) if self.fakes else None
+
+
+def _head(verdict: Verdict, name: str, network: str) -> Tensor:
+    if name not in verdict.heads:
+        raise ValueError(f"D has no head {name!r} ({network}): it said {', '.join(verdict.heads) or 'logits alone'}")
+    return verdict.heads[name]
+
+
+def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
+    """The cross-entropy of each example, (B,)."""
+    logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
+    if y is None:
+        raise ValueError("Classification: the data have no labels")
+    if y.is_floating_point():
+        return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
+    return cross_entropy(logits, y, reduction="none", ignore_index=-1)
+
+
+class FeatureMatching(Term):
+    r"""G matches the mean of D's features: :math:`(E f_j(x) - E f_j(G(z)))^2` for each feature j, (F,).
+
+    f is D's head "features".  The means are those of the micro-batch, a batch statistic: accumulation changes them.
+
+    References:
+        Improved Techniques for Training GANs (Salimans et al., 2016), section 3.1
+
+    Arguments:
+        weight: The weight of the mean over the features.
+    """
+
+    paired = True
+
+    def generator(self, round: Round) -> Tensor:
+        assert round.real_verdict is not None
+        verdicts = (round.real_verdict, round.fake_verdict)
+        real, fake = (_head(v, "features", "a D with classes or codes has one").mean(0) for v in verdicts)
+        return (real.detach() - fake).square()
+
+
+class MutualInformation(Term):
+    r"""InfoGAN's bound on the information between codes c and G(z, c): :math:`-\log Q(c | G(z, c))`, of each example.
+
+    .. math:: I(c; G(z, c)) \ge E[\log Q(c | x)] + H(c)
+
+    The codes are the first numbers of z, as :class:`~organza.prior.Codes` lays them out, and Q is D's head "codes":
+    logits for each category, and means of normal laws of standard deviation ``sigma`` for continuous codes (whose
+    constant is left out).  Both players lower it.
+
+    References:
+        InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets
+        (Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, 2016)
+
+    Arguments:
+        weight: The weight lambda of the mean over the batch.
+        categories: The number of categories of each categorical code.
+        continuous: The number of continuous codes.
+        sigma: The standard deviation of Q for continuous codes.
+    """
+
+    def __init__(
+        self,
+        weight: float | Callable[[int], float] = 1.0,
+        categories: Sequence[int] = (10,),
+        continuous: int = 2,
+        sigma: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        if sigma <= 0:
+            raise ValueError(f"MutualInformation(sigma={sigma}): must be above 0")
+        self.categories, self.continuous, self.sigma = tuple(categories), continuous, sigma
+
+    def discriminator(self, round: Round) -> Tensor:
+        return self._surprise(round)
+
+    def generator(self, round: Round) -> Tensor:
+        return self._surprise(round)
+
+    def _surprise(self, round: Round) -> Tensor:
+        """-log Q(c | G(z, c)), (B,)."""
+        sizes = [*self.categories, self.continuous]
+        said = _head(round.fake_verdict, "codes", f"codes={sum(sizes)} gives one")
+        if said.shape[1] != sum(sizes) or round.z.shape[1] < sum(sizes):
+            got = f"D reads {said.shape[1]}, z has {round.z.shape[1]} numbers"
+            raise ValueError(f"MutualInformation: the codes are {sum(sizes)} numbers, but {got}")
+        codes = round.z[:, : sum(sizes)].split(sizes, 1)
+        *categories, continuous = zip(said.split(sizes, 1), codes, strict=True)
+        surprise: Tensor = 0.5 * ((continuous[0] - continuous[1]) / self.sigma).square().sum(1)
+        for logits, code in categories:
+            surprise = surprise + cross_entropy(logits, code, reduction="none")
+        return surprise

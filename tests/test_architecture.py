@@ -91,7 +91,7 @@ BUDGETS = {  # lines of code of each definition of this kind and name
 }
 FAMILIES = {"Objective", "Term", "Moves", "Prior"}
 HOOKS = {"adapt", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
-HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project"}
+HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project", "traverse"}
 
 
 def place(path):

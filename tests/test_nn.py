@@ -11,6 +11,8 @@ from organza import nn as networks
 from organza.nn import (
     BEGANDiscriminator,
     BEGANGenerator,
+    CGANDiscriminator,
+    CGANGenerator,
     DCGANDiscriminator,
     DCGANGenerator,
     MaxoutConvDiscriminator,
@@ -56,6 +58,8 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "BEGANDiscriminator": lambda shape: BEGANDiscriminator(shape, 6, 4),
     "R3GANGenerator": lambda shape: R3GANGenerator(6, shape, eights(shape), **R3, embedding=2),
     "R3GANDiscriminator": lambda shape: R3GANDiscriminator(shape, eights(shape), **R3),
+    "CGANGenerator": lambda shape: CGANGenerator(6, shape, 3, 8, 8, 8),
+    "CGANDiscriminator": lambda shape: CGANDiscriminator(shape, 3, 8, 8, 8, irange=0.1),
     "UNetGenerator": lambda shape: UNetGenerator((2, *shape[1:]), shape, 4),
     "PatchDiscriminator": lambda shape: PatchDiscriminator(shape, (2, *shape[1:]), 4, 1),
 }
@@ -75,7 +79,7 @@ def given(name: str, shape: tuple[int, ...], n: int = 4) -> tuple[torch.Tensor, 
     """What the network is called with: z or x, and the label or the image it is conditioned on."""
     chance = torch.Generator().manual_seed(0)
     first = torch.randn(n, *((6,) if "Generator" in name else shape), generator=chance)
-    if name.startswith("R3GAN"):
+    if name.startswith(("R3GAN", "CGAN")):
         return first, torch.arange(n) % 3
     if name in ("UNetGenerator", "PatchDiscriminator"):
         return first, torch.randn(n, 2, *shape[1:], generator=chance)
@@ -138,7 +142,7 @@ def given_fixed(name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     """The same without drawing."""
     first = torch.linspace(-1, 1, 2 * (6 if "Generator" in name else torch.Size(shape).numel()))
     first = first.view(2, *((6,) if "Generator" in name else shape))
-    if name.startswith("R3GAN"):
+    if name.startswith(("R3GAN", "CGAN")):
         return first, torch.tensor([0, 2])
     if name in ("UNetGenerator", "PatchDiscriminator"):
         return first, torch.linspace(-1, 1, 2 * 2 * shape[1] * shape[2]).view(2, 2, *shape[1:])

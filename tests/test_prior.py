@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from organza import prior as module
-from organza.prior import Normal, Prior, Uniform
+from organza.prior import Codes, Normal, Prior, Uniform
 from organza.round import Draw
 
 PRIORS = [Normal(3), Uniform(3), Uniform(3, 0.0, 1.0), Uniform(3, -math.sqrt(3), math.sqrt(3))]
@@ -19,7 +19,7 @@ def seeded(seed=0):
 
 def test_every_prior_is_tested():
     found = {kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Prior)} - {Prior}
-    assert found == {type(prior) for prior in PRIORS}
+    assert found == {type(prior) for prior in PRIORS} | {Codes}
 
 
 @every
@@ -172,3 +172,55 @@ def test_no_noise_at_all():
 def test_refusals(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def test_codes_are_even_one_hot_and_uniform():
+    prior = Codes((3, 2), 2, 4)
+    z = prior.draw(60_000, seeded())
+    a, b, c, noise = z.split([3, 2, 2, 4], 1)
+    assert z.shape == (60_000, 11) == (60_000, prior.dim)
+    for code, k in ((a, 3), (b, 2)):
+        assert (code.sum(1) == 1).all() and set(code.unique().tolist()) == {0.0, 1.0}
+        assert code.mean(0) == pytest.approx(1 / k, abs=5 * math.sqrt((1 / k) * (1 - 1 / k) / 60_000))
+    assert float(c.abs().max()) <= 1 and float(c.var()) == pytest.approx(1 / 3, abs=0.01)
+    assert float(noise.var()) == pytest.approx(1, abs=0.02)
+    joint = torch.einsum("ni,nj->ij", a, b) / 60_000
+    assert joint.flatten() == pytest.approx(1 / 6, abs=0.01)  # independent of each other
+
+
+def test_codes_draw_from_the_given_generator_and_in_rows():
+    prior = Codes((3,), 1, 2)
+    before = torch.random.get_rng_state()
+    assert torch.equal(prior.draw(6, seeded(1)), prior.draw(6, seeded(1)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    whole = Draw(seeded(2), 6)(prior.draw)
+    assert torch.equal(Draw(seeded(2), 6, slice(2, 5))(prior.draw), whole[2:5])
+
+
+def test_codes_project_to_the_law_and_leave_draws_alone():
+    prior = Codes((3,), 2, 2)
+    z = prior.draw(50, seeded())
+    assert torch.equal(prior.project(z), z)
+    moved = prior.project(z + 0.4 * torch.randn(50, prior.dim, generator=seeded(1)))
+    assert (moved[:, :3].sum(1) == 1).all() and float(moved[:, 3:5].abs().max()) <= 1
+
+
+def test_a_code_is_led_through_its_values_and_all_else_is_kept():
+    prior = Codes((3, 2), 2, 4)
+    z = prior.draw(5, seeded())
+    led = prior.traverse(z, 1)
+    assert led.shape == (5, 2, 11) and led[0, :, 3:5].tolist() == [[1, 0], [0, 1]]
+    assert torch.equal(led[:, 0, :3], z[:, :3]) and torch.equal(led[:, 1, 5:], z[:, 5:])
+    led = prior.traverse(z, 3, steps=5)
+    assert led.shape == (5, 5, 11) and led[2, :, 6].tolist() == [-2, -1, 0, 1, 2]
+    assert torch.equal(led[:, 3, :6], z[:, :6]) and torch.equal(led[:, 3, 7:], z[:, 7:])
+    with pytest.raises(ValueError, match="there are 4 codes"):
+        prior.traverse(z, 4)
+    with pytest.raises(ValueError, match="has no codes"):
+        Normal(3).traverse(z, 0)
+
+
+@pytest.mark.parametrize("arguments", [((1,), 2, 3), ((3,), -1, 3), ((3,), 1, -1)])
+def test_codes_refuse_what_is_no_code(arguments):
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        Codes(*arguments)

@@ -8,9 +8,10 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from organza.game import Game
 from organza.penalty import R1
-from organza.prior import Normal
+from organza.prior import Codes, Normal
+from organza.round import Verdict
 from organza.schedule import Linear
-from organza.term import Lazy, Reconstruction, Term
+from organza.term import Classification, FeatureMatching, Lazy, MutualInformation, Reconstruction, Term
 
 
 class Counting(Term):
@@ -84,3 +85,79 @@ def test_reconstruction(norm, reference):
 def test_refusals(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def looked(real=None, fake=None, y=None, z=None, labelled=None, critic=None):
+    """A round in which D said these heads."""
+    verdicts = [
+        None if heads is None else Verdict(torch.zeros(len(next(iter(heads.values())))), heads)
+        for heads in (real, fake)
+    ]
+    return SimpleNamespace(
+        real_verdict=verdicts[0], fake_verdict=verdicts[1], y=y, z=z, labelled=labelled, critic=critic
+    )
+
+
+def test_classification_is_the_cross_entropy_of_what_is_known():
+    logits, y = torch.randn(4, 3), torch.tensor([0, 2, -1, 1])
+    surprise = [-float(logits.log_softmax(1)[i, k]) if k >= 0 else 0.0 for i, k in enumerate(y)]
+    round = looked({"classes": logits}, {"classes": logits.flip(0)}, y)
+    alone = Classification(fakes=False)
+    assert alone.discriminator(round).tolist() == pytest.approx(surprise) and alone.generator(round) is None
+    both = Classification()
+    assert torch.equal(both.discriminator(round), alone.discriminator(round) + both.generator(round))
+    several = looked({"classes": logits}, {"classes": logits}, (logits > 0).float())
+    p = logits.sigmoid()
+    wanted = -torch.where(logits > 0, p.log(), (1 - p).log()).mean(1)
+    torch.testing.assert_close(Classification(fakes=False).discriminator(several), wanted)
+
+
+def test_classification_prefers_the_labelled_examples_beside_the_batch():
+    logits, y = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    round = looked({"classes": -logits}, None, torch.full((4,), -1), labelled=("x", y), critic=lambda x: heads[x])
+    heads = {"x": Verdict(torch.zeros(4), {"classes": logits})}
+    got = Classification(fakes=False).discriminator(round)
+    torch.testing.assert_close(got, torch.nn.functional.cross_entropy(logits, y, reduction="none"))
+
+
+def test_feature_matching_is_zero_at_equal_means_alone():
+    real, fake = torch.randn(2, 5, 3)
+    pulls = FeatureMatching()
+    assert pulls.paired
+    gap = pulls.generator(looked({"features": real}, {"features": fake}))
+    torch.testing.assert_close(gap, (real.mean(0) - fake.mean(0)) ** 2)
+    assert not pulls.generator(looked({"features": real}, {"features": real.flip(0)})).abs().max() > 1e-12
+
+
+def test_mutual_information_is_bounded_by_the_entropy_of_the_codes():
+    """-log Q of what cannot be read is H(c); of what is read exactly it is 0; in between is -log of the posterior."""
+    prior = Codes((4,), 1, 2)
+    z = prior.draw(4000, torch.Generator().manual_seed(0))
+    term = MutualInformation(1.0, (4,), 1)
+    blind = torch.zeros(4000, 5)
+    paid = term.generator(looked(fake={"codes": blind}, z=z))
+    continuous = z[:, 4]
+    torch.testing.assert_close(paid, torch.full((4000,), 4.0).log() + continuous**2 / 2)
+    sure = torch.cat([60 * z[:, :4], z[:, 4:5]], 1)
+    assert float(term.discriminator(looked(fake={"codes": sure}, z=z)).max()) < 1e-6
+    sharp = MutualInformation(1.0, (4,), 1, sigma=0.5)
+    torch.testing.assert_close(
+        sharp.generator(looked(fake={"codes": blind}, z=z)), torch.full((4000,), 4.0).log() + 2 * continuous**2
+    )
+
+
+@pytest.mark.parametrize(
+    ("term", "said"),
+    [
+        (Classification(), "no head 'classes'"),
+        (FeatureMatching(), "no head 'features'"),
+        (MutualInformation(), "codes=12 gives one"),
+        (MutualInformation(categories=(3,), continuous=0), "the codes are 3 numbers, but D reads 2"),
+    ],
+)
+def test_a_missing_head_is_named(term, said):
+    heads = {"codes": torch.zeros(2, 2)} if "D reads" in said else {"other": torch.zeros(2, 2)}
+    with pytest.raises(ValueError, match=said):
+        term.generator(looked(heads, heads, torch.zeros(2, dtype=torch.long), torch.zeros(2, 20)))
+    with pytest.raises(ValueError, match="sigma=0"):
+        MutualInformation(sigma=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "interpolate", "sample"]
 
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", help="A class by name or number, or numbers a,b,...; several times for several. [default: all]"
+    ),
+]
+
 
 @app.command()
 def sample(
     run: Trained,
-    n: Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many samples.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=1, max=1_000_000, help="How many samples (64), or how many of each label (8)."),
+    ] = None,
+    label: Labels = None,
     seed: Seed = 0,
     out: Annotated[str | None, typer.Option(help="FILE.png (a grid), FILE.npz (an array) or a folder/.")] = None,
     truncation: Annotated[
@@ -32,22 +44,29 @@ def sample(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a trained run: by chance, not selected."""
-    name = f"{'nearest' if nearest else 'sample'}-{n}-{seed}{'' if truncation is None else f'-{truncation:g}'}.png"
+    """Draw samples from a trained run, by chance, not selected; of labels a row for each, of the same z a column."""
+    from organza import api
+
+    count = n or (8 if label else 64)
+    name = f"{'nearest' if nearest else 'sample'}-{count}-{seed}{'' if truncation is None else f'-{truncation:g}'}.png"
     target = out or str(Path(run) / name)
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
     elif not target.endswith("/") and not Path(target).is_dir():
         _check_suffix(target, ".png (a grid)", ".npz (an array)", "/ (a folder of pictures)")
-    model = _load(run, device)
-    x = model.sample(n, seed, truncation=truncation)
-    record: dict[str, Any] = {"out": target, "n": n, "seed": seed}
+    model = api.load(run, device=device)
+    names, y = labels(model, run, label)
+    count = n or (64 if y is None else 8)
+    x = model.sample(count, seed, truncation=truncation) if y is None else _across(model, y, count, seed, truncation)
+    record: dict[str, Any] = {"out": target, "n": len(x), "seed": seed, **({"labels": names} if names else {})}
     if nearest:
         record |= _write_nearest(x, data or (model.config or {}).get("data"), target)
-        said = f"{n} samples, each left of its nearest training example: {target}"
+        said = f"{len(x)} samples, each left of its nearest training example: {target}"
         show(record, f"{said}\nseed {seed}, not selected; median distance {record['median']:.2f}", as_json)
     else:
-        show(record, f"{n} samples: {_write_samples(x.cpu(), target)}", as_json)
+        written = _write_samples(x.cpu(), target, names, None if y is None else y.repeat_interleave(count, 0))
+        rows = f", a row for each of {', '.join(names)}" if len(names) > 1 else ""
+        show(record, f"{len(x)} samples{rows}: {written}", as_json)
 
 
 @app.command()
@@ -57,24 +76,38 @@ def interpolate(
     steps: Annotated[int, typer.Option(min=2, max=1000, help="The samples from one end to the other.")] = 8,
     seed: Seed = 0,
     kind: Annotated[str | None, typer.Option(help="spherical or linear. [default: as suits the prior]")] = None,
+    label: Labels = None,
+    code: Annotated[
+        int | None, typer.Option(min=0, help="Lead this code of InfoGAN through its values instead.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="FILE.png (a row for each pair) or FILE.gif (a film).")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Walk from sample to sample: a picture with a row for each pair, or a film that goes to and fro."""
-    target = out or str(Path(run) / f"interpolate-{seed}.png")
+    from organza import api, picture
+
+    target = out or str(Path(run) / (f"interpolate-{seed}.png" if code is None else f"code-{code}-{seed}.png"))
     _check_suffix(target, ".png (a row for each pair)", ".gif (a film)")
-    x = _load(run, device).interpolate(n, steps, seed, kind)  # (n, steps, ...)
-    from organza import picture
+    model = api.load(run, device=device)
+    if code is not None:
+        x = model.traverse(code, n, steps, seed)  # (n, steps, ...)
+    else:
+        y = labels(model, run, label)[1]
+        if y is not None and label and len(y) not in (1, n):
+            raise ValueError(f"--label: got {len(y)} for {n} pairs; give one, or one for each pair (-n {len(y)})")
+        y = None if y is None else y[[i % len(y) for i in range(n)]]
+        x = model.interpolate(n, steps, seed, kind, y)  # (n, steps, ...)
 
     _check_pictures(x[0], "interpolate")
     if target.endswith(".gif"):
-        frames = [picture.grid(x[:, step], columns=n) for step in range(steps)]
+        frames = [picture.grid(x[:, step], columns=n) for step in range(x.shape[1])]
         picture.gif([*frames[1:], *frames[-2::-1]], target)  # ends, where it rests, at the beginning
     else:
-        picture.save(picture.grid(x.flatten(0, 1), columns=steps), target)
-    record = {"out": target, "n": n, "steps": steps, "seed": seed}
-    show(record, f"{n} pairs, {steps} steps: {target}", as_json)
+        picture.save(picture.grid(x.flatten(0, 1), columns=x.shape[1]), target)
+    record = {"out": target, "n": n, "steps": x.shape[1], "seed": seed}
+    what = "pairs" if code is None else f"z with code {code}"
+    show(record, f"{n} {what}, {x.shape[1]} steps: {target}", as_json)
 
 
 @app.command()
@@ -96,15 +129,48 @@ def export(
     show(record, "\n".join(lines), as_json)
 
 
-def _load(run: str, device: str) -> Model:
-    """The model of a run or folder, which must need nothing but z."""
-    from organza import api
+def labels(model: Model, run: str, given: list[str] | None) -> tuple[list[str], Tensor | None]:
+    """The conditions that were asked for, by name and as y; all classes if none was; None if the model takes none."""
+    import torch
 
-    model = api.load(run, device=device)
-    if model.conditional:
-        code = f"organza.load({run!r}).sample(n, y=labels)"
-        raise ValueError(f"{run} is conditional: it needs labels, which this command has none of; in Python: {code}")
-    return model
+    config = model.config or {}
+    known, generator = list(config.get("labels") or ()), config.get("generator") or {}
+    classes = generator.get("classes", 0)
+    if not model.conditional:
+        if given:
+            raise ValueError(f"--label {given[0]}: {run} is not conditional: it takes no labels; leave --label out")
+        return [], None
+    if not classes:
+        raise ValueError(f"{run} takes images as conditions, not labels: organza translate {run} INPUT --out DIR")
+    known = known or [str(k) for k in range(classes)]
+    if not given and len(known) != classes:
+        raise ValueError(f"{run} takes {classes} numbers as a condition: give them, --label 0,1,...")
+    values: list[Any] = [_label(each, known, classes) for each in given or known]
+    if len({isinstance(value, int) for value in values}) > 1:
+        raise ValueError("--label: give either classes or numbers, not both")
+    return list(given or known), torch.tensor(values)
+
+
+def _label(text: str, known: list[str], classes: int) -> int | list[float]:
+    """A class by its name or number, or numbers with commas between them."""
+    if text in known:
+        return known.index(text)
+    if text.isdecimal() and int(text) < len(known):
+        return int(text)
+    numbers = text.split(",")
+    if len(numbers) == classes > 1:
+        try:
+            return [float(number) for number in numbers]
+        except ValueError:
+            pass
+    close = get_close_matches(text, known, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ValueError(f"--label {text}: there are {', '.join(known[:20])}{' ...' * (len(known) > 20)}{hint}")
+
+
+def _across(model: Model, y: Tensor, n: int, seed: int, truncation: float | None) -> Tensor:
+    """The same n z under each condition, one condition after the other, (k n, ...)."""
+    return model.across(y, n, seed, truncation=truncation).flatten(0, 1)
 
 
 def _check_suffix(target: str, *allowed: str) -> None:
@@ -138,8 +204,8 @@ def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
     return {"median": float(distance.median()), "index": index.tolist(), "distance": distance.tolist()}
 
 
-def _write_samples(x: Tensor, target: str) -> str:
-    """Write samples as a grid, an array or a folder of pictures; return where."""
+def _write_samples(x: Tensor, target: str, names: list[str], y: Tensor | None) -> str:
+    """Write samples as a grid, an array or a folder of pictures, of labels one folder each; return where."""
     import numpy as np
 
     from organza import picture
@@ -147,13 +213,18 @@ def _write_samples(x: Tensor, target: str) -> str:
     if target.endswith("/") or Path(target).is_dir():
         if x.ndim != 4:
             raise ValueError(f"--out {target}: a folder takes pictures, these are vectors; use FILE.npz or FILE.png")
+        each_label = len(x) // max(1, len(names))
         for i, each in enumerate(x):
-            picture.save(picture.grid(each[None]), Path(target) / f"{i:06d}.png")
+            folder = Path(target, names[i // each_label].replace("/", "_")) if names else Path(target)
+            picture.save(picture.grid(each[None]), folder / f"{i:06d}.png")
     elif target.endswith(".npz"):
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(target, x=(picture.to_uint8(x) if x.ndim == 4 else x).numpy())
+        arrays: dict[str, Any] = {"x": (picture.to_uint8(x) if x.ndim == 4 else x).numpy()}
+        if y is not None:
+            arrays["y"] = y.numpy()
+        np.savez(target, **arrays)
     else:
-        drawn = picture.draw(x)
+        drawn = picture.draw(x, columns=len(x) // len(names) if names else None)
         if drawn is None:
             raise ValueError(f"--out {target}: {tuple(x.shape[1:])} is no picture; use FILE.npz")
         picture.save(drawn, target)

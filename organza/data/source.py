@@ -157,8 +157,9 @@ def open_data(source: Source, split: str = "train") -> Data:
             tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be stands in
             `organza.data.arrays`, what a folder may hold in `organza.data.images`.  A built-in name comes before
             a file or folder of that name: write ``./digits`` for the file.  A name or path may end in
-            ``[start:stop]``: ``mnist[:50000]``.  x shares memory with the array it was made from, where nothing had
-            to be converted.
+            ``[start:stop]``: ``mnist[:50000]``; or in ``[labels=n]`` or ``[labels=n,seed=s]``, which forgets all labels
+            but n, as many of each class: ``mnist[labels=100]``.  x shares memory with the array it was made from, where
+            nothing had to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
     Raises:
@@ -170,7 +171,9 @@ def open_data(source: Source, split: str = "train") -> Data:
         return source
     part = isinstance(source, str) and not os.path.exists(source) and _PART.fullmatch(source.strip())
     if part:
-        return _sliced(open_data(part["whole"], split), part["part"])
+        whole = open_data(part["whole"], split)
+        few = re.fullmatch(r"\s*labels\s*=\s*(\d+)\s*(?:,\s*seed\s*=\s*(\d+)\s*)?", part["part"])
+        return _few_labels(whole, int(few[1]), int(few[2] or 0)) if few else _sliced(whole, part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
         if name in _DIGITS:
@@ -206,6 +209,23 @@ def _sliced(data: Data, part: str) -> Data:
     if not first < last <= len(data):
         raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
     return replace(data, name=name, x=data.x[first:last], y=None if data.y is None else data.y[first:last])
+
+
+def _few_labels(data: Data, n: int, seed: int) -> Data:
+    """The data with all labels forgotten but n, as many of each class."""
+    name = f"{data.name}[labels={n}{f',seed={seed}' if seed else ''}]"
+    if data.y is None or data.y.ndim > 1:
+        raise ValueError(f"{name}: the data has no labels of classes")
+    classes = data.spec.classes
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    rows = [order[data.y[order] == k] for k in range(classes)]
+    least = min(map(len, rows))
+    if n < classes or n % classes or n // classes > least:
+        raise ValueError(f"{name}: must be a multiple of the {classes} classes, and at most {classes * least} here")
+    kept = torch.cat([each[: n // classes] for each in rows])
+    y = torch.full_like(data.y, -1)
+    y[kept] = data.y[kept]
+    return replace(data, name=name, y=y)
 
 
 def _checked(name: str, x: Any, y: Any) -> Data:

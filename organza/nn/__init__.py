@@ -5,6 +5,7 @@ where it is odd, and G crops what it doubles (:func:`organza.nn.layers.pyramid`)
 """
 
 from organza.nn.began import BEGANDiscriminator, BEGANGenerator
+from organza.nn.cgan import CGANDiscriminator, CGANGenerator
 from organza.nn.dcgan import DCGANDiscriminator, DCGANGenerator
 from organza.nn.maxout import MaxoutConvDiscriminator, MaxoutDiscriminator, RectifierConvGenerator, RectifierGenerator
 from organza.nn.mlp import MLPDiscriminator, MLPGenerator
@@ -15,6 +16,8 @@ from organza.nn.unet import PatchDiscriminator, UNetGenerator
 __all__ = [
     "BEGANDiscriminator",
     "BEGANGenerator",
+    "CGANDiscriminator",
+    "CGANGenerator",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "MLPDiscriminator",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, normalize
 
 __all__ = [
+    "Largest",
     "SpectralConv2d",
     "SpectralLinear",
     "Unit",
@@ -18,8 +19,11 @@ __all__ = [
     "halves",
     "image",
     "initialise",
+    "kept",
+    "marginal",
     "numel",
     "pyramid",
+    "uniform",
 ]
 
 
@@ -41,6 +45,21 @@ class Unit(nn.Module):
 
     def extra_repr(self) -> str:
         return self.kind
+
+
+class Largest(nn.Module):
+    """The largest of each unit's pieces: (B, pieces units, ...) -> (B, units, ...)."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest: Tensor = x.unflatten(1, (self.pieces, -1)).amax(1)
+        return largest
+
+    def extra_repr(self) -> str:
+        return f"pieces={self.pieces}"
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -120,6 +139,33 @@ def glorot(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
     return layer
 
 
+def kept(include: float) -> nn.Module:
+    """Dropout by the probability to keep."""
+    if not 0 < include <= 1:
+        raise ValueError(f"include={include}: the share of inputs that are kept must lie in (0, 1]")
+    return nn.Dropout(1 - include) if include < 1 else nn.Identity()
+
+
+@torch.no_grad()
+def marginal(linear: nn.Linear, mean: Tensor) -> None:
+    """Set the biases of a last layer under a sigmoid, if they are still 0, to the logits of a mean x in [-1, 1]."""
+    if not linear.bias.any():
+        # As the code of 2014: probabilities are kept away from 0 and 1, where the logit is infinite.
+        linear.bias.copy_(((mean.flatten() + 1) / 2).clamp(1e-7, 1 - 1e-7).logit())
+
+
+@torch.no_grad()
+def uniform(network: nn.Module, irange: float, bias: float = 0.0) -> None:
+    """Draw all weights in place from U(-irange, irange); biases become ``bias``."""
+    if irange <= 0:
+        raise ValueError(f"irange={irange}: must be above 0")
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.uniform_(module.weight, -irange, irange)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, bias)
+
+
 def activation(kind: str) -> nn.Module:
     """Return the activation: "relu", "leaky" (slope 0.2) or "tanh"."""
     known: dict[str, Callable[[], nn.Module]] = {
@@ -148,7 +194,7 @@ def initialise(network: nn.Module, kind: str) -> None:
                 nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and kind == "dcgan":
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine and kind == "dcgan":
             nn.init.normal_(module.weight, 1.0, 0.02)
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from organza.nn.layers import Unit, image, numel
+from organza.nn.layers import Largest, Unit, image, kept, marginal, numel, uniform
 
 __all__ = ["MaxoutConvDiscriminator", "MaxoutDiscriminator", "RectifierConvGenerator", "RectifierGenerator"]
 
@@ -63,14 +63,12 @@ class RectifierGenerator(nn.Module):
         if sparse:
             _sparse(self.end, sparse)
         else:
-            _uniform(self.end, irange if output_irange is None else output_irange)
+            uniform(self.end, irange if output_irange is None else output_irange)
 
-    @torch.no_grad()
     def prime(self, mean: Tensor) -> None:
         """Set the output biases of a fresh G by the data's mean example, of shape ``shape``, in [-1, 1]."""
-        if self.marginals and not self.end.bias.any():
-            # As the code of 2014: probabilities are kept away from 0 and 1, where the logit is infinite.
-            self.end.bias.copy_(((mean.flatten() + 1) / 2).clamp(1e-7, 1 - 1e-7).logit())
+        if self.marginals:
+            marginal(self.end, mean)
 
     def forward(self, z: Tensor) -> Tensor:
         x: Tensor = self.unit(self.end(self.hidden(z)))  # (B, latent) -> (B, prod(shape))
@@ -103,7 +101,7 @@ class RectifierConvGenerator(nn.Module):
         self.hidden = _hidden((latent, width, numel(self.maps)), ("relu", "sigmoid"), irange, 0.0)
         self.up = nn.ConvTranspose2d(channels, shape[0], 5, 3, bias=False)
         self.bias = nn.Parameter(torch.zeros(self.shape))
-        _uniform(self.up, irange)
+        uniform(self.up, irange)
 
     def forward(self, z: Tensor) -> Tensor:
         maps = self.hidden(z).view(-1, *self.maps)  # (B, latent) -> (B, channels, h, w)
@@ -147,9 +145,9 @@ class MaxoutDiscriminator(nn.Module):
         self.pixels = pixels
         layers: list[nn.Module] = [nn.Flatten()]
         for i, (before, after) in enumerate(pairwise(sizes)):
-            layers += [_dropout(include if i else include_input), nn.Linear(before, after * pieces), _Largest(pieces)]
-        self.layers = nn.Sequential(*layers, _dropout(include), nn.Linear(sizes[-1], 1))
-        _uniform(self, irange)
+            layers += [kept(include if i else include_input), nn.Linear(before, after * pieces), Largest(pieces)]
+        self.layers = nn.Sequential(*layers, kept(include), nn.Linear(sizes[-1], 1))
+        uniform(self, irange)
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x + 1) / 2 if self.pixels else x
@@ -190,9 +188,9 @@ class MaxoutConvDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for wide, (kernel, pad, pool) in zip(widths, ((8, 4, 4), (8, 3, 4), (5, 3, 2)), strict=True):
             layers += [
-                _dropout(include if layers else include_input),
+                kept(include if layers else include_input),
                 nn.Conv2d(channels, 2 * wide, kernel, padding=pad),
-                _Largest(2),
+                Largest(2),
                 nn.MaxPool2d(pool, 2, ceil_mode=True),
             ]
             sides = [-(-(side + 2 * pad - kernel + 1 - pool) // 2) + 1 for side in sides]
@@ -200,28 +198,13 @@ class MaxoutConvDiscriminator(nn.Module):
         features = channels * numel(tuple(sides))
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.end = nn.Sequential(
-            _dropout(include), nn.Linear(features, 5 * units), _Largest(5), _dropout(include), nn.Linear(units, 1)
+            kept(include), nn.Linear(features, 5 * units), Largest(5), kept(include), nn.Linear(units, 1)
         )
-        _uniform(self, irange)
+        uniform(self, irange)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.end(self.layers(x))  # (B, C, H, W) -> (B, 1)
         return logits.squeeze(1)  # (B,)
-
-
-class _Largest(nn.Module):
-    """The largest of each unit's pieces: (B, pieces units, ...) -> (B, units, ...)."""
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__()
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        largest: Tensor = x.unflatten(1, (self.pieces, -1)).amax(1)
-        return largest
-
-    def extra_repr(self) -> str:
-        return f"pieces={self.pieces}"
 
 
 def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: float) -> nn.Sequential:
@@ -235,27 +218,9 @@ def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: fl
     layers: list[nn.Module] = []
     for (before, after), name in zip(pairwise(sizes), hidden, strict=True):
         linear = nn.Linear(before, after)
-        _uniform(linear, irange, bias if name == "sigmoid" else 0.0)
+        uniform(linear, irange, bias if name == "sigmoid" else 0.0)
         layers += [linear, known[name]()]
     return nn.Sequential(*layers)
-
-
-def _dropout(include: float) -> nn.Module:
-    """Dropout by the probability to keep."""
-    if not 0 < include <= 1:
-        raise ValueError(f"include={include}: the share of inputs that are kept must lie in (0, 1]")
-    return nn.Dropout(1 - include) if include < 1 else nn.Identity()
-
-
-@torch.no_grad()
-def _uniform(network: nn.Module, irange: float, bias: float = 0.0) -> None:
-    if irange <= 0:
-        raise ValueError(f"irange={irange}: must be above 0")
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.uniform_(module.weight, -irange, irange)
-            if module.bias is not None:
-                nn.init.constant_(module.bias, bias)
 
 
 @torch.no_grad()

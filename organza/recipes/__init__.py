@@ -12,6 +12,8 @@ from typing import Any
 
 from organza.plan import Part, Plan
 from organza.recipes.began import began
+from organza.recipes.cgan import acgan, cgan2014, conditional
+from organza.recipes.codes import infogan, semi_supervised
 from organza.recipes.dcgan import dcgan, lsgan
 from organza.recipes.goodfellow2014 import (
     algorithm1,
@@ -47,6 +49,11 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "r3gan-tiny": r3gan_tiny,
     "r3gan-small": r3gan_small,
     "r3gan": r3gan,
+    "cgan2014": cgan2014,
+    "conditional": conditional,
+    "acgan": acgan,
+    "infogan": infogan,
+    "semi-supervised": semi_supervised,
 }
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.

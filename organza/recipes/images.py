@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from organza.data import Spec
 
-__all__ = ["are_pictures", "pictures"]
+__all__ = ["conditioned", "are_pictures", "pictures"]
 
 
 def are_pictures(data: Spec) -> bool:
@@ -23,3 +23,22 @@ def pictures(recipe: str, data: Spec) -> None:
             f"recipe {recipe} is for images (channels, height, width) of 8 x 8 or more, the data are {data.shape}; "
             "try --recipe quick or mlp"
         )
+
+
+def conditioned(recipe: str, data: Spec) -> int:
+    """Return the numbers of e(y), as :func:`organza.nn.condition.vector` makes it of the data's conditions.
+
+    Raises:
+        ValueError: If the data has none, or they are images.
+    """
+    if len(data.condition) == 3:
+        raise ValueError(
+            f"recipe {recipe} takes labels or numbers as conditions; for images there are pix2pix, cyclegan"
+        )
+    width = data.condition[0] if data.condition else data.classes
+    if width < 1:
+        raise ValueError(
+            f"recipe {recipe} is conditional, and the data has no labels: give one folder a class, a labels file, or "
+            "the key y in an .npz; quick does without"
+        )
+    return width

@@ -8,7 +8,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from organza import picture
+from organza.data import Data
 from organza.model import Model
 from organza.run import Run
 from organza.training.state import State
@@ -105,13 +109,25 @@ class Keeper:
         return True
 
     def _show(self, run: Run) -> None:
-        """Keep a picture of the same 64 z."""
+        """Keep a picture of the same 64 z, or of the same 8 under each of some conditions."""
         state = self.state
-        model = state.model()
-        y = state.data.y[:64] if model.conditional and state.data.y is not None else None
-        drawn = picture.draw(model.sample(64 if y is None else len(y), state.training.seed, y), state.data.x)
+        model, seed, columns = state.model(), state.training.seed, None
+        if model.conditional:
+            x, columns = _across(model, state.data, seed), 8
+        else:
+            x = model.sample(64, seed)
+        drawn = picture.draw(x, state.data.x, columns)
         if drawn is not None:
             picture.save(drawn, run.path / "samples" / f"{state.images}.png")
+
+
+def _across(model: Model, data: Data, seed: int) -> Tensor:
+    """A row of 8 for each of at most ten labels, or of the first eight conditions."""
+    assert data.y is not None
+    classes = data.spec.classes
+    y = torch.arange(min(10, classes)) if classes else data.gather(torch.arange(min(8, len(data))))[1]
+    assert y is not None
+    return model.across(y, 8, seed).flatten(0, 1)
 
 
 def _due(before: int, now: int, every: int) -> bool:

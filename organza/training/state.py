@@ -45,6 +45,7 @@ class Training:
         generator_optimizer: The rule of G's step.
         discriminator_optimizer: The rule of D's step.
         half_life: Of G's moving average, in images: a number or a schedule; 0 follows G itself.
+        labelled: Whether as many examples whose label is known are drawn beside each batch, for terms that classify.
         replacement: Whether real examples are drawn with replacement instead of in shuffled epochs.
         seed: Of everything: initial order, noise, dropout.
         log_every: Images from one line of the log to the next.
@@ -65,6 +66,7 @@ class Training:
     generator_optimizer: Optimizer = Adam()
     discriminator_optimizer: Optimizer = Adam()
     half_life: float | Schedule = 10_000
+    labelled: bool = False
     replacement: bool = False
     seed: int = 0
     log_every: int = 2_000
@@ -115,6 +117,7 @@ class State:
         self.orders = {
             p: Order(len(data), key(training.seed, "order", p) >> 1, training.replacement) for p in game.players
         }
+        self.labels = self._labelled() if training.labelled else None
         self.images = 0  # shown to D
         self.steps = 0  # moves of G
         self.averaged_at = 0  # images at the last step of the average
@@ -142,7 +145,27 @@ class State:
                 x = x.contiguous(memory_format=torch.channels_last)
             draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
             seed_networks(key(chance, micro), self.device)
-            yield Batch(x, y, draw, self.images, self.steps)
+            beside = self._beside(position, total, rows) if player == "discriminator" else None
+            yield Batch(x, y, draw, self.images, self.steps, beside)
+
+    def _labelled(self) -> tuple[Tensor, Order]:
+        """The examples whose label is known, and the order in which they are drawn."""
+        y = self.data.y
+        known = torch.empty(0) if y is None or y.ndim > 1 else (y >= 0).nonzero().squeeze(1)
+        if not len(known):
+            raise ValueError(
+                "labelled=True: the data have no labelled examples; give labels, or name them -1 if unknown"
+            )
+        return known, Order(len(known), key(self.training.seed, "labelled") >> 1)
+
+    def _beside(self, position: int, total: int, rows: slice) -> tuple[Tensor, Tensor] | None:
+        """As many labelled examples as the micro-batch has, from an order of their own."""
+        if self.labels is None:
+            return None
+        known, order = self.labels
+        x, y = self.data.gather(known[order.indices(position, total)[rows].to(known.device)])
+        assert y is not None
+        return x.to(torch.get_default_dtype()), y
 
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
         """Add the loss's gradient to the player's parameters and the rounds' evidence to the move's."""
