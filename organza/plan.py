@@ -163,6 +163,15 @@ class Plan:
         latent, dim = self.generator.get("latent"), self.prior.get("dim")
         if latent is not None and dim is not None and latent != dim:
             raise PlanError([f"generator.latent={latent}, prior.dim={dim}: they must be equal"])
+        width = data.condition[0] if len(data.condition) == 1 else data.classes
+        for name in ("generator", "discriminator"):
+            classes = getattr(self, name).get("classes")
+            if classes is not None and classes != width and (classes or self.conditional):
+                problems.append(
+                    f"{name}.classes={classes}: the data's conditions are {width}; set {name}.classes={width}"
+                )
+        if problems:
+            raise PlanError(problems)
         with torch.device("meta"):
             x = torch.empty(2, *data.shape)
             y = data.blank(2) if self.conditional else None

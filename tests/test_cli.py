@@ -74,7 +74,7 @@ MISTAKES = [
     (("train", "--minutes", "1", "--set", "training.images=64"), "give one of the two"),
     (("train", "--set", "training.images=many"), "training.images: input should be a valid integer, got 'many'"),
     (("train", "--set", "data=moons"), "data is no setting"),
-    (("train", "--set", "conditional=true"), "generator:"),
+    (("train", "--set", "conditional=true"), "set generator.classes=10"),
     (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "Invalid learning rate: -1"),
     (("train", "--seed", "99999999999999999999"), "--seed"),
     (("train", "--device", "cudaa"), "did you mean cuda"),
@@ -353,13 +353,3 @@ def test_a_mistake_with_a_run(organza, runs: dict[str, str], words: tuple[str, .
     assert code == 2 and out == ""
     assert len(err.splitlines()) == 1 and err.startswith("organza: ") and said in err
     assert before == {path for name in runs for path in Path(runs[name]).rglob("*")} and not list(Path().iterdir())
-
-
-@pytest.mark.parametrize("words", [("sample",), ("sample", "--nearest"), ("interpolate",)], ids=" ".join)
-def test_a_conditional_model_says_that_it_needs_labels(organza, runs: dict[str, str], words: tuple[str, ...]) -> None:
-    assert organza("export", runs["digits"], "--pretrained", "model")[0] == 0
-    config = json.loads(Path("model/config.json").read_text())
-    Path("model/config.json").write_text(json.dumps({**config, "conditional": True}))
-    code, out, err = organza(words[0], "model", *words[1:])
-    assert (code, out) == (2, "") and len(err.splitlines()) == 1
-    assert "model is conditional: it needs labels" in err

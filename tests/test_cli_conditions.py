@@ -1,0 +1,135 @@
+"""Conditions on the command line: labels by name, the grid of the lectures, codes, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import organza as oz
+from organza import api
+from organza.data import open_data
+
+SMALL = ("--set", "generator.width=4", "--set", "discriminator.width=4", "--set", "discriminator.dense=8")
+
+
+def make_classes(folder: str) -> None:
+    """Two classes of 20 noisy pictures of 12 x 9: bars that lie, bars that stand."""
+    chance = np.random.default_rng(0)
+    for name in ("lying", "standing"):
+        Path(folder, name).mkdir(parents=True)
+        for i in range(20):
+            x = chance.integers(0, 60, (12, 9)).astype(np.uint8)
+            x[(slice(4, 7), slice(None)) if name == "lying" else (slice(None), slice(3, 6))] += 150
+            Image.fromarray(x).save(Path(folder, name, f"{i}.png"))
+
+
+@pytest.fixture
+def run(organza) -> str:
+    make_classes("bars")
+    assert organza("train", "bars", "--recipe", "conditional", *SMALL, "--images", "320", "--run", "run")[0] == 0
+    return "run"
+
+
+def test_labels_by_name_number_and_all(organza, run) -> None:
+    code, out, _ = organza("sample", run, "--label", "standing", "--label", "0", "-n", "3", "--out", "a.npz", "--json")
+    assert code == 0 and json.loads(out)["labels"] == ["standing", "0"]
+    with np.load("a.npz") as file:
+        assert file["x"].shape == (6, 1, 12, 9) and file["y"].tolist() == [1, 1, 1, 0, 0, 0]
+    model = oz.load(run, device="cpu")
+    grid = model.across(torch.tensor([1, 0]), 3, 0)
+    assert grid.shape == (2, 3, 1, 12, 9)
+    assert torch.equal(grid[0], model.sample(3, 0, torch.tensor([1, 1, 1])))  # the same z in a column
+    assert torch.equal(grid[1], model.sample(3, 0, torch.tensor([0, 0, 0])))
+    code, out, _ = organza("sample", run, "-n", "5", "--out", "all.png")
+    assert code == 0 and "a row for each of lying, standing" in out
+    with Image.open("all.png") as picture:
+        assert picture.size == (5 * 9 + 4 * 2, 2 * 12 + 2)
+    assert organza("sample", run, "-n", "2", "--out", "made/")[0] == 0
+    assert sorted(str(p) for p in Path("made").rglob("*.png"))[0] == str(Path("made/lying/000000.png"))
+    assert open_data("made").labels == ("lying", "standing")
+
+
+def test_pictures_of_a_run_have_a_row_for_each_label(run) -> None:
+    with Image.open(f"{run}/samples/320.png") as picture:
+        assert picture.size == (8 * 9 + 7 * 2, 2 * 12 + 2)
+
+
+def test_names_stay_with_the_model(organza, run) -> None:
+    assert organza("export", run, "--pretrained", "mine")[0] == 0
+    assert organza("sample", "mine", "--label", "lying", "-n", "2", "--out", "a.npz")[0] == 0
+    assert organza("interpolate", "mine", "--label", "lying", "-n", "2", "--steps", "3", "--out", "way.png")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("stending", "did you mean standing?"),
+        ("2", "there are lying, standing"),
+        ("0.5,x", "there are lying, standing"),
+    ],
+)
+def test_a_label_that_is_none(organza, run, label, said) -> None:
+    code, _, err = organza("sample", run, "--label", label)
+    assert code == 2 and said in err and err.count("\n") == 1
+
+
+def test_several_labels_at_once_as_numbers(organza, run) -> None:
+    assert organza("sample", run, "--label", "0.5,0.5", "--label", "1,0", "-n", "2", "--out", "a.npz")[0] == 0
+    with np.load("a.npz") as file:
+        assert file["y"].tolist() == [[0.5, 0.5], [0.5, 0.5], [1, 0], [1, 0]]
+    code, _, err = organza("sample", run, "--label", "0.5,0.5", "--label", "lying")
+    assert code == 2 and "either classes or numbers" in err
+
+
+@pytest.mark.parametrize("recipe", ["conditional", "acgan", "cgan2014", "semi-supervised"])
+def test_data_without_labels_is_refused(organza, recipe) -> None:
+    np.savez("plain.npz", x=np.zeros((20, 12, 9), np.uint8))
+    code, _, err = organza("train", "plain.npz", "--recipe", recipe, "--run", "run")
+    assert code == 2 and f"recipe {recipe} is conditional, and the data has no labels" in err
+    assert not Path("run").exists()
+
+
+def test_a_label_for_a_run_without_conditions_is_refused(organza) -> None:
+    tiny = ("--recipe", "mlp", "--set", "generator.widths=[8]", "--set", "discriminator.widths=[8]")
+    assert organza("train", *tiny, "--images", "128", "--run", "run")[0] == 0
+    code, _, err = organza("sample", "run", "--label", "3")
+    assert code == 2 and "is not conditional" in err
+    code, _, err = organza("interpolate", "run", "--code", "0")
+    assert code == 2 and "has no codes" in err
+
+
+def test_vectors_as_conditions(organza) -> None:
+    chance = np.random.default_rng(0)
+    x = chance.integers(0, 255, (40, 12, 9)).astype(np.uint8)
+    y = chance.random((40, 3)).astype(np.float32)
+    torch.manual_seed(0)
+    data = oz.open_data((torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y)))
+    assert data.spec.condition == (3,)
+    model = oz.train(data, "conditional", images=64, run="run", device="cpu", changes={"generator.width": 4})
+    assert model.sample(2, y=torch.rand(2, 3)).shape == (2, 1, 12, 9)
+    assert organza("sample", "run", "--label", "0.1,0.2,0.3", "-n", "2", "--out", "a.png")[0] == 0
+    code, _, err = organza("sample", "run")
+    assert code == 2 and "takes 3 numbers as a condition" in err
+
+
+def test_codes_are_led_through_their_values(organza) -> None:
+    assert organza("train", "digits", "--recipe", "infogan", *SMALL, "--images", "64", "--run", "run")[0] == 0
+    code, out, _ = organza("interpolate", "run", "--code", "0", "-n", "2", "--json")
+    assert code == 0 and json.loads(out)["steps"] == 10
+    with Image.open(json.loads(out)["out"]) as picture:
+        assert picture.size == (10 * 28 + 9 * 2, 2 * 28 + 2)
+    assert organza("interpolate", "run", "--code", "1", "-n", "2", "--steps", "5", "--out", "c.gif")[0] == 0
+    code, _, err = organza("interpolate", "run", "--code", "3")
+    assert code == 2 and "there are 3 codes" in err
+
+
+def test_the_whole_game_of_a_run_can_be_had(organza) -> None:
+    args = ("--recipe", "semi-supervised", *SMALL, "--images", "64", "--run", "run")
+    assert organza("train", "digits[labels=20]", *args)[0] == 0
+    game = api.game("run", device="cpu")
+    x, y = open_data("digits[labels=20]").gather(torch.arange(5))
+    verdict = game.discriminator(x)
+    assert verdict.heads["classes"].shape == (5, 10) and not game.training and y is not None
