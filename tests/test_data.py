@@ -111,9 +111,9 @@ def test_gather_is_the_border_between_uint8_and_float(device):
     assert torch.equal(data.x.cpu(), x)
 
 
-def test_gather_copies_floats_as_they_are():
+def test_gather_copies():
     x = torch.linspace(-9, 9, 10).reshape(5, 2)
-    data = open_data(x)
+    data = Data("points", x)  # made by hand: its values are as they are
     batch, y = data.gather(torch.tensor([4, 0, 4]))
     assert torch.equal(batch, x[[4, 0, 4]]) and y is None
     batch.zero_()
@@ -196,6 +196,39 @@ def test_labels_of_any_integer_type():
         assert data.y.dtype == torch.int64 and data.y.tolist() == [0, 1, 2, -1, 2]
 
 
+def test_conditions_of_several_numbers():
+    several = torch.tensor([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
+    for y in (several, several.bool(), several.numpy(), several.double(), several.tolist()):
+        data = open_data((IMAGES, y))
+        assert data.y.dtype == torch.float32 and torch.equal(data.y, several.float())
+        assert data.spec == Spec((3, 6, 7), 5, 0, (3,))
+    assert torch.equal(open_data((IMAGES, several * 0.5)).y, several * 0.5)
+
+
+def test_a_layout_that_is_stated(tmp_path):
+    x = np.arange(2 * 7 * 6 * 5, dtype=np.uint8).reshape(2, 7, 6, 5)
+    np.savez(tmp_path / "a.npz", x=x, layout="NCHW")
+    assert torch.equal(open_data(tmp_path / "a.npz").x, torch.from_numpy(x))
+    assert torch.equal(open_data(torch.from_numpy(x)).x, torch.from_numpy(x))
+    np.savez(tmp_path / "b.npz", x=x, y=np.arange(2), layout="NHWC")
+    assert open_data(tmp_path / "b.npz").spec == Spec((5, 7, 6), 2, 2)
+    np.savez(tmp_path / "c.npz", x=np.zeros((2, 4, 8)), layout="NHW")
+    assert open_data(tmp_path / "c.npz").x.shape == (2, 1, 4, 8)
+    np.savez(tmp_path / "d.npz", x=x, layout="NCL")
+    assert "layout 'NCL' for an array of shape (2, 7, 6, 5): give NCHW or NHWC" in refusal(tmp_path / "d.npz")
+
+
+def test_signals_are_told_from_images():
+    for shape, found in (
+        ((5, 1, 64), (1, 64)),
+        ((5, 4, 8), (4, 8)),
+        ((5, 5, 64), (1, 5, 64)),
+        ((5, 2, 7), (1, 2, 7)),
+    ):
+        assert open_data(np.random.RandomState(0).randn(*shape)).spec.shape == found
+    assert open_data(np.zeros((5, 2, 50), np.uint8)).spec.shape == (1, 2, 50)  # integers are images
+
+
 def test_arrays_are_not_copied_without_need():
     x = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     data = open_data(x)
@@ -232,7 +265,7 @@ def test_a_built_in_name_comes_before_a_file(tmp_path, monkeypatch):
         (np.zeros((0, 8, 8), np.uint8), "empty"),
         (np.zeros((4, 0)), "empty"),
         (np.zeros((4, 8, 8), np.int64), "type int64 is not supported: give images as uint8"),
-        (np.zeros((4, 8, 8), np.uint16), "type uint16"),
+        (np.zeros((4, 8), np.uint16), "uint16 data of shape (4, 8) is not images"),
         (np.zeros((4, 8, 8), bool), "type bool"),
         (np.zeros((4, 8), complex), "type complex128"),
         (torch.zeros(4, 8, dtype=torch.int32), "type torch.int32"),
@@ -245,8 +278,6 @@ def test_a_built_in_name_comes_before_a_file(tmp_path, monkeypatch):
         (np.array([[0.0, -np.inf]]), "NaN, infinity"),
         (np.array([[0.0, 1e300]]), "beyond float32"),
         (torch.full((2, 1, 8, 8), torch.nan), "NaN"),
-        (np.full((2, 8, 8), 255.0), "these lie in [255, 255]: give uint8, or x / 127.5 - 1"),
-        (np.full((2, 8, 8), -1.5), "must lie in [-1, 1]"),
         ([1, 2, 3], "type list is not supported: give a built-in name (digits,"),
         (None, "type NoneType"),
         (7, "type int"),
@@ -255,7 +286,12 @@ def test_a_built_in_name_comes_before_a_file(tmp_path, monkeypatch):
         ((IMAGES, [0, 1]), "labels of shape (2,) for 5 examples"),
         ((IMAGES, [0, 1, 2, 3, -2]), "the lowest is -2"),
         ((IMAGES, [0.0] * 5), "labels of type float64"),
-        ((IMAGES, np.eye(5, dtype=int)), "labels of shape (5, 5)"),
+        ((IMAGES, 2 * np.eye(5, dtype=int)), "labels of shape (5, 5) are integers beyond 0 and 1"),
+        (
+            (IMAGES, np.eye(5)[:4]),
+            "labels of type float64 are not supported: give integers, 0 to classes - 1, or floats",
+        ),
+        ((IMAGES, np.full((5, 2), np.nan)), "conditions y hold NaN"),
         ((IMAGES, list("abcde")), "labels of type <U1"),
         ((IMAGES, [[0], [1, 2]]), "one list of integers"),
         ((IMAGES, torch.ones(5, dtype=torch.bool)), "labels of type torch.bool"),
@@ -312,8 +348,8 @@ def test_files_that_cannot_be_used(tmp_path):
     assert "cannot be read" in written("huge.npy", huge.getvalue())
     assert "holds the arrays images, names: give x" in written("pairs.npz", pairs.getvalue())
     assert "type int64" in (np.save(tmp_path / "i.npy", np.zeros((2, 3), int)), refusal(tmp_path / "i.npy"))[1]
-    for other in (written("photos.zip", good.getvalue()), written("cat.png", b"")):
-        assert "reads files of arrays (.npy and .npz) and folders of images, not zip archives" in other
+    assert "needed is a file of arrays (.npy or .npz), a folder of images or a .zip" in written("cat.png", b"")
+    assert "photos.zip cannot be read as a zip archive" in written("photos.zip", b"hello")
 
 
 def test_no_object_is_ever_unpickled(tmp_path):

@@ -70,6 +70,8 @@ def test_one_folder_a_class(tmp_path):
             write(tmp_path / name / f"{seed}.png", pixels(seed=seed))
     data = open_data(tmp_path)
     assert data.y.tolist() == [0, 1, 1, 2, 3, 3] and data.y.dtype == torch.int64 and data.spec.classes == 4
+    assert data.labels == ("9", "10", "B", "b") and data.files[:3] == ("9/2.png", "10/0.png", "10/1.png")
+    assert open_data(f"{tmp_path}[1:3]").files == ("10/0.png", "10/1.png")
     assert np.array_equal(values(tmp_path), np.stack([pixels(seed=seed) for seed in (2, 0, 1, 5, 3, 4)]))
 
 
@@ -160,6 +162,17 @@ def test_channels(tmp_path):
         assert np.array_equal(values(tmp_path / str(i))[0], expected)
 
 
+def test_gray_among_colours_is_colour(tmp_path):
+    for channels in (1, 2):
+        folder = tmp_path / str(channels)
+        write(folder / "1.png", pixels(channels))
+        write(folder / "2.png", pixels(channels + 2))
+        gray, alpha = np.split(pixels(channels).reshape(6, 5, channels), [1], 2)
+        assert np.array_equal(values(folder), [np.concatenate([gray] * 3 + [alpha], 2), pixels(channels + 2)])
+    write(tmp_path / "1" / "3.png", pixels(2))
+    assert "3.png has 5 x 6 pixels of 4 channels, but 1.png 5 x 6 pixels of 3" in refusal(tmp_path / "1")
+
+
 def test_transparent_colours_become_alpha(tmp_path):
     index = np.arange(30, dtype=np.uint8).reshape(6, 5) % 4
     palette = Image.fromarray(index, "L").convert("P")
@@ -196,8 +209,6 @@ def png(bits, colours, rows, after=b""):
 def test_pixel_formats_that_are_refused(tmp_path):
     deep = pixels(1).astype(np.uint16) * 257
     for name, image in {
-        "I;16.png": deep,
-        "I;16.tif": deep,
         "F.tif": deep.astype(np.float32),
         "I.tif": deep.astype(np.int32),
         "CMYK.jpg": Image.fromarray(pixels(4), "RGBA").convert("RGB").convert("CMYK"),
@@ -216,6 +227,20 @@ def test_pixel_formats_that_are_refused(tmp_path):
     (tmp_path / "shallow").mkdir()
     (tmp_path / "shallow" / "gray.png").write_bytes(png(4, 0, [b"\x0f\xf0"] * 2))
     assert values(tmp_path / "shallow")[0, 0, :, 0].tolist() == [0, 255, 255, 0]
+
+
+def test_gray_of_16_bits(tmp_path):
+    deep = np.random.RandomState(0).randint(0, 65536, (6, 5)).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path / "1.png", deep)
+    write(tmp_path / "2.tif", deep)
+    write(tmp_path / "3.png", np.rot90(deep).copy(), exif=exif)
+    data = open_data(tmp_path)
+    assert data.x.dtype == torch.uint16 and data.spec.shape == (1, 6, 5)
+    assert all(np.array_equal(image, deep) for image in data.x[:, 0].numpy())
+    write(tmp_path / "4.png", pixels(1))
+    assert "5 x 6 pixels of 1 channel, but 1.png 5 x 6 pixels of 1 channel, 16 bits" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -4,7 +4,7 @@ A `Data` is one data set in memory, ``x`` with labels ``y`` or without.  `open_d
 name, a file, a folder of images or an array.  `Order` says which example stands at which position of the
 endless stream, as a pure function of the seed and the position: to resume a stream is to know its position.
 
-Values are uint8 in 0 to 255 at the border and float in [-1, 1] inside: ``x / 127.5 - 1``.
+Values are the data's own at the border, and floats about 0 inside: images in [-1, 1], see `organza.values`.
 """
 
 from .order import Order

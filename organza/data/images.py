@@ -1,23 +1,24 @@
-"""A folder of image files, read strictly: what is doubtful is refused in one line, and nothing is resized.
+"""A folder of image files, or a zip archive of one, read strictly: what is doubtful is refused in one line, and nothing
+is resized.
 
-The images lie in the folder itself, or each in the sub-folder of its class; labels count the sub-folders.  Names are in
-natural order, in which digits compare as a number and all else by code point: img2 comes before img10, on every system.
-What is hidden (its name begins with a dot) is skipped; every other file must be an image.
+The images lie in the folder itself, or each in the sub-folder of its class; labels count the sub-folders.  Or a file of
+labels lies in the folder, see `organza.data.labels`: then images may lie at any depth, and sub-folders are only places.
+Names are in natural order, and what is hidden is skipped, see `organza.data.tree`; every other file must be an image.
 
-Formats, told by the contents: PNG, JPEG, BMP, GIF, WebP and TIFF, of one frame and at most 8 bits a channel.
+Formats, told by the contents: PNG, JPEG, BMP, GIF, WebP and TIFF, of one frame and 8 bits a channel, or gray of 16.
 Channels: gray 1, gray + alpha 2, RGB 3, RGB + alpha 4.  An image of one bit a pixel is gray, one with a palette RGB; if
 it has transparent colours, it has an alpha channel.  The camera's orientation (EXIF) is applied, colour profiles are
-not.  All images must then have one size and one number of channels.
+not.  All images must then have one size, one number of channels and one number of bits; only gray among colours is
+colour, too, as programs that make files small save a colour image that happens to be gray as such.
 """
 
 import os
-import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -25,104 +26,123 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .labels import is_labels, read_labels
+from .tree import Tree
+
 __all__ = ["FORMATS", "read_folder"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
-_OPAQUE = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}  # a file's mode -> what it becomes
+_CHANNELS = {"I;16": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+_DEEP = ("I;16", "I;16B")  # gray of 16 bits, in either order of bytes
+# A file's mode -> what it becomes.
+_OPAQUE = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", **dict.fromkeys(_DEEP, "I;16")}
 _TRANSPARENT = {"L": "LA", "LA": "LA", "RGB": "RGBA", "RGBA": "RGBA"}
+_COLOURED = {"L": "RGB", "LA": "RGBA"}
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 
 
 class _Header(NamedTuple):
-    """What a file says of its image before it is decoded: (C, H, W) after rotation, and whether pixels were changed."""
+    """What a file says of its image before it is decoded: (C, H, W) after rotation, bits, and whether it is lossy."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    bits: int
     lossy: bool
 
 
-def read_folder(folder: Path) -> tuple[Tensor, Tensor | None, bool]:
-    """Read a folder of images, or of one folder of images a class.
+class Images(NamedTuple):
+    """What a folder holds, see `organza.data.Data`."""
+
+    x: Tensor
+    y: Tensor | None
+    lossy: bool
+    labels: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def read_folder(tree: Tree) -> Images:
+    """Read a folder or archive of images, or of one folder of images a class.
 
     Returns:
-        x, (N, C, H, W) uint8; y, (N,) int64, or None for a folder without sub-folders; and whether any file was
-        compressed with loss (JPEG, or WebP and TIFF where they are).
+        x, (N, C, H, W) uint8 or uint16; y, labels (N,) int64 or conditions (N, k) float32, or None where there are
+        none; whether any file was compressed with loss (JPEG, or WebP and TIFF where they are); the names of the
+        classes; and those of the files.
 
     Raises:
-        ValueError: If a file is no image or none of the module's, if images differ in size or channels, or if there
-            are none; it names the first such file.
+        ValueError: If a file is no image or none of the module's, if images differ in size, channels or bits, if there
+            are none, or if labels do not fit them; it names the first such file.
     """
-    files, labels = _listed(folder)
-    headers = [_header(file) for file in files]
-    _agreeing(files, headers)
+    files, y, labels = _listed(tree)
+    headers = _coloured([_header(tree, name) for name in files])
+    _agreeing(tree, files, headers)
     try:
-        x = np.empty((len(files), *headers[0].shape), np.uint8)
+        x = np.empty((len(files), *headers[0].shape), np.uint16 if headers[0].bits == 16 else np.uint8)
     except MemoryError as error:
-        raise ValueError(f"{folder}: {len(files)} images, {_says(headers[0].shape)}, do not fit into memory") from error
+        said = f"{len(files)} images, {_says(headers[0].shape)}, do not fit into memory"
+        raise ValueError(f"{tree.where('')}: {said}") from error
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        for _ in pool.map(_decode, files, x):
+        for _ in pool.map(partial(_decode, tree), files, x):
             pass
-    y = None if labels is None else torch.tensor(labels)
-    return torch.from_numpy(x), y, any(header.lossy for header in headers)
+    return Images(torch.from_numpy(x), y, any(header.lossy for header in headers), labels, tuple(files))
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[int] | None]:
-    """The files in order and, if they lie in sub-folders, the label of each."""
-    files, folders = _visible(folder)
+def _listed(tree: Tree) -> tuple[list[str], Tensor | None, tuple[str, ...]]:
+    """The images in order, their labels, and the names of the classes."""
+    files, folders = tree.scan()
+    where, sheets = tree.where(""), [name for name in files if is_labels(name)]
+    if len(sheets) > 1:
+        raise ValueError(f"{where} holds {len(sheets)} files of labels ({', '.join(sheets)}): leave one")
+    if sheets:
+        images = [name for name in _walked(tree) if name != sheets[0]]
+        if not images:
+            raise ValueError(f"{where} holds no images beside {sheets[0]}: put image files in it")
+        return (images, *read_labels(tree, sheets[0], images))
     if files and folders:
         raise ValueError(
-            f"{folder} holds files ({files[0].name}) beside folders ({folders[0].name}): give either images alone, "
-            "or one folder of images a class"
+            f"{where} holds files ({files[0]}) beside folders ({folders[0]}): give either images alone, "
+            "one folder of images a class, or a labels.csv that names them"
         )
     if not folders:
         if not files:
-            raise ValueError(f"{folder} holds no images: put image files in it, or one folder of them a class")
-        return files, None
-    labels = []
+            raise ValueError(f"{where} holds no images: put image files in it, or one folder of them a class")
+        return files, None, ()
+    labels: list[int] = []
     for label, inner in enumerate(folders):
-        found, deeper = _visible(inner)
+        found, deeper = tree.scan(inner)
         if deeper:
-            raise ValueError(f"{deeper[0]} is a folder in a folder of a class, {inner.name}: only images may lie there")
+            said = f"is a folder in a folder of a class, {inner}: only images may lie there"
+            raise ValueError(f"{tree.where(deeper[0])} {said}")
         if not found:
-            raise ValueError(f"{inner} holds no images: remove it, or give the class at least one")
+            raise ValueError(f"{tree.where(inner)} holds no images: remove it, or give the class at least one")
         files += found
         labels += [label] * len(found)
-    return files, labels
+    return files, torch.tensor(labels), tuple(folders)
 
 
-def _visible(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files and the folders in a folder that are not hidden, each in natural order."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
-    files: list[Path] = []
-    folders: list[Path] = []
-    for entry in sorted(entries, key=lambda entry: _natural(entry.name)):
-        if not (entry.is_dir() or entry.is_file()):
-            raise ValueError(f"{entry.path} is neither a file nor a folder: remove it")
-        (folders if entry.is_dir() else files).append(Path(entry.path))
-    return files, folders
+def _walked(tree: Tree, folder: str = "") -> Iterator[str]:
+    """All files, at any depth."""
+    files, folders = tree.scan(folder)
+    yield from files
+    for inner in folders:
+        yield from _walked(tree, inner)
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    parts = re.split("([0-9]+)", name)  # text and digits by turns, text first
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
-
-
-def _header(path: Path) -> _Header:
+def _header(tree: Tree, name: str) -> _Header:
     problem, found = "", None
-    with _naming(path), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path, formats=FORMATS) as image:
-            problem = _problem(image)
-            if not problem:
-                width, height = image.size
-                if _is_turned(image):
-                    width, height = height, width
-                found = _Header((_CHANNELS[_mode(image)], height, width), _is_lossy(image, path))
+    with (
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+        _opened(tree, name) as opened,
+    ):
+        file, image = opened
+        problem = _problem(image)
+        if not problem:
+            width, height = image.size
+            if _is_turned(image):
+                width, height = height, width
+            mode = _mode(image)
+            bits = 16 if mode == "I;16" else 8
+            found = _Header((_CHANNELS[mode], height, width), bits, _is_lossy(image, file))
     if found is None:
-        raise ValueError(f"{path} {problem}")
+        raise ValueError(f"{tree.where(name)} {problem}")
     return found
 
 
@@ -133,9 +153,11 @@ def _problem(image: ImageFile.ImageFile) -> str:
         return f"holds {frames} frames: give one image a file"
     # Pillow would open 16-bit RGB as RGB and drop the lower bits; the raw mode tells.
     deep = any(";16" in str(tile.args) for tile in image.tile)
-    if deep or image.mode not in _OPAQUE:
+    wrong = deep and (image.mode not in _DEEP or image.has_transparency_data)
+    if wrong or image.mode not in _OPAQUE:
         what = f"{image.mode}, 16 bits" if deep else image.mode
-        return f"has a pixel format that is not read ({what}): save it with 8 bits a channel, as gray, RGB or RGBA"
+        wanted = "save it with 8 bits a channel, as gray, RGB or RGBA, or as gray of 16"
+        return f"has a pixel format that is not read ({what}): {wanted}"
     return ""
 
 
@@ -154,60 +176,81 @@ def _is_turned(image: ImageFile.ImageFile) -> bool:
     return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
-def _is_lossy(image: ImageFile.ImageFile, path: Path) -> bool:
+def _is_lossy(image: ImageFile.ImageFile, file: BinaryIO) -> bool:
     if image.format == "WEBP":
-        return _is_lossy_webp(path)
+        return _is_lossy_webp(file)
     return image.format == "JPEG" or (image.format == "TIFF" and image.info.get("compression") in _LOSSY_TIFF)
 
 
-def _is_lossy_webp(path: Path) -> bool:
+def _is_lossy_webp(file: BinaryIO) -> bool:
     """Whether the first chunk of pixels in a WebP file, a RIFF file, is VP8 rather than VP8L, the lossless one."""
-    with path.open("rb") as file:
-        file.seek(12)  # "RIFF", a size, "WEBP"
-        while len(head := file.read(8)) == 8:
-            if head[:4] in (b"VP8 ", b"VP8L"):
-                return head[:4] == b"VP8 "
-            size = int.from_bytes(head[4:], "little")
-            file.seek(size + size % 2, os.SEEK_CUR)
+    file.seek(12)  # "RIFF", a size, "WEBP"
+    while len(head := file.read(8)) == 8:
+        if head[:4] in (b"VP8 ", b"VP8L"):
+            return head[:4] == b"VP8 "
+        size = int.from_bytes(head[4:], "little")
+        file.seek(size + size % 2, os.SEEK_CUR)
     return True
 
 
-def _agreeing(files: list[Path], headers: list[_Header]) -> None:
-    """Refuse images that differ in size or channels from the first."""
-    shapes = [header.shape for header in headers]
-    differing = [place for place, shape in enumerate(shapes) if shape != shapes[0]]
+def _coloured(headers: list[_Header]) -> list[_Header]:
+    """Gray images, with alpha or without, as colour where there is any."""
+    if all(header.shape[0] < 3 for header in headers):
+        return headers
+    return [
+        header._replace(shape=(header.shape[0] + 2, *header.shape[1:]))
+        if header.shape[0] < 3 and header.bits == 8
+        else header
+        for header in headers
+    ]
+
+
+def _agreeing(tree: Tree, files: Sequence[str], headers: list[_Header]) -> None:
+    """Refuse images that differ in size, channels or bits from the first."""
+    forms = [(header.shape, header.bits) for header in headers]
+    differing = [place for place, form in enumerate(forms) if form != forms[0]]
     if differing:
+        first, other = (_says(*form) for form in (forms[0], forms[differing[0]]))
+        name = files[0].rpartition("/")[2]
         raise ValueError(
-            f"{files[differing[0]]} has {_says(shapes[differing[0]])}, but {files[0].name} {_says(shapes[0])}; "
+            f"{tree.where(files[differing[0]])} has {other}, but {name} {first}; "
             f"{len(differing)} of {len(files)} images differ from it, and all must be alike"
         )
 
 
-def _decode(path: Path, out: NDArray[np.uint8]) -> None:
+def _decode(tree: Tree, name: str, out: NDArray[Any]) -> None:
     """Read an image into its place, (C, H, W)."""
-    with _naming(path), Image.open(path, formats=FORMATS) as image:
-        mode = _mode(image)
-        pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode))  # (H, W) or (H, W, C)
+    with _opened(tree, name) as (_, image):
+        turned, mode = ImageOps.exif_transpose(image), _mode(image)
+        if out.shape[0] == _CHANNELS[mode] + 2:
+            mode = _COLOURED.get(mode, mode)
+        pixels = np.asarray(turned if mode == "I;16" else turned.convert(mode))  # (H, W) or (H, W, C)
         pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     if pixels.shape != out.shape:  # orientation told behind the pixels, or a file that has just changed
-        raise ValueError(f"{path} has {_says(pixels.shape)}, not {_says(out.shape)} as announced: save it again")
+        said = f"has {_says(pixels.shape)}, not {_says(out.shape)} as announced: save it again"
+        raise ValueError(f"{tree.where(name)} {said}")
     out[...] = pixels
 
 
-def _says(shape: tuple[int, ...]) -> str:
+def _says(shape: tuple[int, ...], bits: int = 8) -> str:
     channels, height, width = shape
-    return f"{width} x {height} pixels of {channels} channel{'s' if channels > 1 else ''}"
+    deep = f", {bits} bits" if bits != 8 else ""
+    return f"{width} x {height} pixels of {channels} channel{'s' if channels > 1 else ''}{deep}"
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong in reading an image into one line that names the file."""
+def _opened(tree: Tree, name: str) -> Iterator[tuple[BinaryIO, ImageFile.ImageFile]]:
+    """Open an image; whatever goes wrong becomes one line that names the file."""
     try:
-        if not path.stat().st_size:
-            raise OSError("it is empty, 0 bytes")
-        yield
+        with tree.open(name) as file:
+            if not file.read(1):
+                raise OSError("it is empty, 0 bytes")
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                yield file, image
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image of {', '.join(FORMATS)}, or is damaged: remove it") from error
+        raise ValueError(f"{tree.where(name)} is no image of {', '.join(FORMATS)}, or is damaged: remove it") from error
     except Exception as error:  # broken files raise errors of many kinds in Pillow
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as an image ({' '.join(reason.split())}): replace it") from error
+        said = f"cannot be read as an image ({' '.join(reason.split())}): replace it"
+        raise ValueError(f"{tree.where(name)} {said}") from error

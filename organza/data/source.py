@@ -19,7 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import arrays, images, mnist, synthetic
+from organza.values import AS_THEY_ARE, Values
+
+from . import arrays, backgrounds, images, mnist, synthetic
+from .tree import Archive, Folder
 
 __all__ = ["Data", "Source", "Spec", "names", "open_data"]
 
@@ -57,12 +60,15 @@ class Data:
 
     Arguments:
         name: Where it comes from: a built-in name, the path of a file or folder, or "array".
-        x: The examples: images (N, C, H, W), as uint8 or as float32 in [-1, 1], or vectors (N, d), float32.
+        x: The examples, in the numbers of the data: images (N, C, H, W), uint8, uint16 or float32; signals (N, C, L) or
+            vectors (N, d), float32.
         y: The conditions: labels, (N,), int64, 0 to classes - 1, -1 for unlabelled; vectors, (N, k), float32; images,
             (N, C, H, W), like x; or None.
         labels: The names of the classes, in the order of their labels; empty where they have none.
         lossy: Whether any image is known to come from a file compressed with loss, such as JPEG; a measure of
             likeness to such images also sees the traces of the compression.
+        files: The files of the examples, names relative to their folder or archive; empty where there are none.
+        values: How x becomes numbers for networks; of floats, as they are.
     """
 
     name: str
@@ -70,6 +76,12 @@ class Data:
     y: Tensor | None = None
     lossy: bool = False
     labels: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    values: Values = AS_THEY_ARE
+
+    def __post_init__(self) -> None:
+        if self.x.dtype in (torch.uint8, torch.uint16):  # for which there is one way
+            object.__setattr__(self, "values", Values.integers(str(self.x.dtype).removeprefix("torch.")))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -113,11 +125,11 @@ class Data:
             index: Integers from 0 to N - 1, (B,), on any device.
 
         Returns:
-            x, (B, *shape) float32, images in [-1, 1]; and y, labels (B,) int64 or (B, ...) float32, images in [-1, 1],
-            or None.  Both are new, on the data's device.
+            x, (B, *shape) float32, as networks see it (`organza.values`), images in [-1, 1]; and y, labels (B,)
+            int64 or (B, ...) float32, images in [-1, 1], or None.  Both are new, on the data's device.
         """
         index = index.to(self.x.device)
-        x = _signed(self.x.index_select(0, index))
+        x = self.values.inside(_taken(self.x, index))
         return x, None if self.y is None else _signed(self.y.index_select(0, index))
 
     def to(self, device: torch.device | str) -> "Data":
@@ -126,6 +138,13 @@ class Data:
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """Some rows, new.  torch selects no uint16: as bits they are an int16."""
+    if x.dtype == torch.uint16:
+        return x.view(torch.int16).index_select(0, index).view(torch.uint16)
+    return x.index_select(0, index)
 
 
 def _signed(x: Tensor) -> Tensor:
@@ -153,13 +172,14 @@ def open_data(source: Source, split: str = "train") -> Data:
 
     Arguments:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
-            optionally y; the path of a folder of images, or of one folder of images a class; an array or
-            tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be stands in
-            `organza.data.arrays`, what a folder may hold in `organza.data.images`.  A built-in name comes before
-            a file or folder of that name: write ``./digits`` for the file.  A name or path may end in
-            ``[start:stop]``: ``mnist[:50000]``; or in ``[labels=n]`` or ``[labels=n,seed=s]``, which forgets all labels
-            but n, as many of each class: ``mnist[labels=100]``.  x shares memory with the array it was made from, where
-            nothing had to be converted.
+            optionally y; the path of a folder of images, or of one folder of images a class, or of a ``.zip`` archive
+            of either; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be
+            stands in `organza.data.arrays`, what a folder may hold in `organza.data.images`, and how labels are given
+            in `organza.data.labels`.  A built-in name comes before a file or folder of that name: write ``./digits``
+            for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``; in ``[labels=n]`` or
+            ``[labels=n,seed=s]``, which forgets all labels but n, as many of each class: ``mnist[labels=100]``; and, of
+            images with alpha, in ``[background=white]`` (or ``black``, or ``r,g,b``), on which they are laid.  x shares
+            memory with the array it was made from, where nothing had to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
     Raises:
@@ -173,7 +193,9 @@ def open_data(source: Source, split: str = "train") -> Data:
     if part:
         whole = open_data(part["whole"], split)
         few = re.fullmatch(r"\s*labels\s*=\s*(\d+)\s*(?:,\s*seed\s*=\s*(\d+)\s*)?", part["part"])
-        return _few_labels(whole, int(few[1]), int(few[2] or 0)) if few else _sliced(whole, part["part"])
+        if few:
+            return _few_labels(whole, int(few[1]), int(few[2] or 0))
+        return backgrounds.composed(whole, part["part"]) if "=" in part["part"] else _sliced(whole, part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
         if name in _DIGITS:
@@ -190,8 +212,9 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise ValueError(f"split {split!r}: only built-in data sets have one; open the test data as data of its own")
     if path is None:
         return _checked("array", *(source if isinstance(source, tuple) else (source, None)))
-    if path.is_dir():
-        return Data(str(path), *images.read_folder(path))
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        tree = Folder(path) if path.is_dir() else Archive(path)
+        return Data(str(path), *images.read_folder(tree))
     given = arrays.read_arrays(path)
     try:
         return _checked(str(path), *given)
@@ -208,7 +231,8 @@ def _sliced(data: Data, part: str) -> Data:
     first, last = int(found[1] or 0), int(found[2] or len(data))
     if not first < last <= len(data):
         raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
-    return replace(data, name=name, x=data.x[first:last], y=None if data.y is None else data.y[first:last])
+    y = None if data.y is None else data.y[first:last]
+    return replace(data, name=name, x=data.x[first:last], y=y, files=data.files[first:last])
 
 
 def _few_labels(data: Data, n: int, seed: int) -> Data:
@@ -228,21 +252,22 @@ def _few_labels(data: Data, n: int, seed: int) -> Data:
     return replace(data, name=name, y=y)
 
 
-def _checked(name: str, x: Any, y: Any) -> Data:
+def _checked(name: str, x: Any, y: Any, layout: str = "") -> Data:
     if not isinstance(x, np.ndarray | Tensor):
         raise ValueError(f"x of type {type(x).__name__} is not supported: give a NumPy array or a torch tensor")
-    x = arrays.examples(x)
-    return Data(name, x, None if y is None else arrays.labels(y, len(x)).to(x.device))
+    checked = arrays.examples(x, layout)
+    y = None if y is None else arrays.labels(y, len(checked)).to(checked.device)
+    return Data(name, checked, y, values=Values.of(checked, str(x.dtype).removeprefix("torch.")))
 
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:
-    """The path of a file of arrays or of a folder, if there is one."""
+    """The path of a file of arrays, of an archive or of a folder, if there is one."""
     path = Path(os.path.expanduser(source))
     is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
-    if is_file and path.suffix.lower() not in arrays.SUFFIXES:
+    if is_file and path.suffix.lower() not in (*arrays.SUFFIXES, ".zip"):
         raise ValueError(
-            f"{path}: this version reads files of arrays ({' and '.join(arrays.SUFFIXES)}) and folders of images, not "
-            f"zip archives or other files; built-in are {', '.join(names())}"
+            f"{path}: needed is a file of arrays ({' or '.join(arrays.SUFFIXES)}), a folder of images or a .zip "
+            f"archive of one; built-in are {', '.join(names())}"
         )
     if is_file or os.path.isdir(path):
         return path
