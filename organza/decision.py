@@ -46,7 +46,8 @@ def prepare(
         if fixed in (changes or {}):
             raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
     plan = make(data.spec) if images is None else make(data.spec, images)
-    plan = plan.set({**(changes or {}), "data": data.name, "labels": list(data.labels)})
+    labels = data.labels or [str(k) for k in range(data.spec.classes)]
+    plan = plan.set({**(changes or {}), "data": data.name, "labels": list(labels)})
     plan.fits(data.spec)
     return plan
 

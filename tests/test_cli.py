@@ -74,7 +74,7 @@ MISTAKES = [
     (("train", "--minutes", "1", "--set", "training.images=64"), "give one of the two"),
     (("train", "--set", "training.images=many"), "training.images: input should be a valid integer, got 'many'"),
     (("train", "--set", "data=moons"), "data is no setting"),
-    (("train", "--set", "conditional=true"), "set generator.classes=10"),
+    (("train", "--set", "conditional=true", "--set", "generator.classes=10"), "set discriminator.classes=10"),
     (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "Invalid learning rate: -1"),
     (("train", "--seed", "99999999999999999999"), "--seed"),
     (("train", "--device", "cudaa"), "did you mean cuda"),

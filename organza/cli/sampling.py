@@ -142,8 +142,7 @@ def labels(model: Model, run: str, given: list[str] | None) -> tuple[list[str], 
         return [], None
     if not classes:
         raise ValueError(f"{run} takes images as conditions, not labels: organza translate {run} INPUT --out DIR")
-    known = known or [str(k) for k in range(classes)]
-    if not given and len(known) != classes:
+    if not given and not known:
         raise ValueError(f"{run} takes {classes} numbers as a condition: give them, --label 0,1,...")
     values: list[Any] = [_label(each, known, classes) for each in given or known]
     if len({isinstance(value, int) for value in values}) > 1:

@@ -62,7 +62,7 @@ def cgan2014(data: Spec, images: int = 250 * _EPOCH) -> Plan:
 
 
 def conditional(data: Spec, images: int = 500_000) -> Plan:
-    """The networks of ``quick`` with labels: conditional batch norm in G, a projection in D.
+    """The networks of ``quick`` with labels: beside z in G, by a projection in D.
 
     References:
         cGANs with Projection Discriminator (Miyato and Koyama, 2018)
@@ -89,7 +89,7 @@ def _plan(name: str, data: Spec, images: int, condition: str, terms: tuple[Term,
     small = {"shape": data.shape, "width": 32, "classes": classes}
     return Plan.of(
         recipe=name,
-        generator=part(DCGANGenerator, latent=64, **small, condition="norm" if name == "conditional" else "concat"),
+        generator=part(DCGANGenerator, latent=64, **small),
         discriminator=part(DCGANDiscriminator, **small, norm=False, dense=128, kernel=3, condition=condition),
         prior=Normal(64),
         objective=NonSaturating(),
