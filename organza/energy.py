@@ -61,6 +61,9 @@ class BoundaryEquilibrium(Objective):
             real, fake = evidence["discriminator/real_logits"], evidence["discriminator/fake_logits"]
             self.k = (self.k + self.rate * (fake - self.gamma * real)).clamp(0.0, 1.0)  # L is minus the logit
 
+    def measures(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return {"convergence": self.convergence(real_logits, fake_logits), "k": self.k}
+
     def convergence(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         r"""Return the paper's global measure, a scalar: lower is better, 0 if all is reconstructed.
 

@@ -191,6 +191,8 @@ class Game(nn.Module):
         if player == "discriminator":
             assert real_logits is not None
             losses = {"objective": (1.0, self.objective.discriminator(real_logits, fake_logits))}
+            measures = self.objective.measures(real_logits.detach(), fake_logits.detach())
+            round.evidence.update({f"{player}/{name}": value for name, value in measures.items()})
         else:
             losses = {"objective": (1.0, self.objective.generator(real_logits, fake_logits))}
         for name, term in zip(self._names(), self.terms, strict=True):

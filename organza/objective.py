@@ -1,13 +1,11 @@
 r"""The objective V(D, G), on logits alone.
 
-D ascends V and G descends it (or descends a loss of its own with the same fixed point).  With r = D(x), f = D(G(z))
-for logits and s the logistic function, the game of Goodfellow et al. 2014 is
+D ascends V, G descends it (or a loss of its own).  With logits r = D(x), f = D(G(z)) and the logistic function s,
 
 .. math:: \min_G \max_D V(D, G) = E[\log s(r)] + E[\log(1 - s(f))]
 
-An objective returns losses to be *minimised*, unreduced, in the logits' shape.  D's optimum for fixed laws p (data)
-and q (model), and the divergence that V measures there, are given where they are known; theory and tests check them
-against a numeric maximiser.
+An objective returns losses to be *minimised*, unreduced, in the logits' shape, and D's optimum for fixed laws p (data)
+and q (model) and the divergence that V measures there, where they are known.
 """
 
 from __future__ import annotations
@@ -40,8 +38,7 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         paired: Whether G's loss needs the logits of real examples (relativistic objectives).
-        anchored: Whether zero is D's border between real and fake.  Where it is not (relativistic, Wasserstein),
-            nothing may be read from the sign of a logit.
+        anchored: Whether zero is D's border between real and fake; else a logit's sign says nothing (Wasserstein).
     """
 
     paired: bool = False
@@ -62,17 +59,21 @@ class Objective(nn.Module, ABC):
         """Return what a person reads as D(x): the probability of being real where D has one, else the logit."""
         return logits
 
-    def optimum(self, p: Tensor, q: Tensor) -> Tensor | None:
-        """Return the logits of the best D for data law p and model law q (up to a constant if ``paired``).
+    def measures(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        """Return further scalars of D's turn for the log, by name (BEGAN's measure of convergence).  Default: none."""
+        return {}
 
-        None where it is not known.  p and q are densities or probabilities of the same shape.
+    def optimum(self, p: Tensor, q: Tensor) -> Tensor | None:
+        """Return the logits of the best D for data law p and model law q (up to a constant if ``paired``), if known.
+
+        p and q are densities or probabilities of the same shape.
         """
         return None
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor | None:
-        """Return max_D V less its value at p = q, for probabilities p and q on a finite support (last axis).
+        """Return max_D V less its value at p = q, for probabilities p and q on a finite support (last axis), if known.
 
-        None where it is not known.  It is at least 0, with equality exactly at p = q.
+        It is at least 0, with equality exactly at p = q.
         """
         return None
 
@@ -274,8 +275,7 @@ class RelativisticLogistic(Objective):
         Towards a Better Global Loss Landscape of GANs (Sun, Fang, Schwing, 2020)
     """
 
-    paired = True
-    anchored = False
+    paired, anchored = True, False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return softplus(fake_logits - real_logits)
@@ -371,8 +371,7 @@ class Scaled(Objective):
 
     Arguments:
         objective: The objective to weigh.
-        d: The weight of D's loss.
-        g: The weight of G's loss; 0 leaves G to its terms (feature matching).
+        d, g: The weights of D's and of G's loss; g = 0 leaves G to its terms (feature matching).
     """
 
     def __init__(self, objective: Objective, d: float = 1.0, g: float = 1.0) -> None:
@@ -389,6 +388,9 @@ class Scaled(Objective):
 
     def score(self, logits: Tensor) -> Tensor:
         return self.objective.score(logits)
+
+    def measures(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        return self.objective.measures(real_logits, fake_logits)
 
     def optimum(self, p: Tensor, q: Tensor) -> Tensor | None:
         return self.objective.optimum(p, q)

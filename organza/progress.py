@@ -88,6 +88,7 @@ class Watch:
             "G": "generator/objective",
             "D(x)": "discriminator/real_score",
             "D(G(z))": "discriminator/fake_score",
+            "M": "discriminator/convergence",
         }
         values = {name: (latest[key], self.expected.get(key)) for name, key in shown.items() if key in latest}
         return "  ".join(

@@ -27,14 +27,15 @@ PUBLIC = [
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"replay", "values", "nn"}
+L0 |= {"replay", "values", "joint", "nn"}
 L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained", "scores"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
 L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
 LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
-    **dict.fromkeys(("round", "device", "values"), (0, set())),
+    **dict.fromkeys(("round", "device", "values", "joint"), (0, set())),
+    "nn": (0, {"round", "joint"}),
     "penalty": (0, {"round", "term"}),
     "energy": (0, {"objective"}),
     "optimizer": (0, {"round", "schedule"}),
@@ -45,9 +46,8 @@ LAYERS = {
     "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run"}),
     "scores": (1, {"run", "picture", "metrics"}),
-    "data": (1, {"values"}),
-    "distributed": (1, set()),
-    **dict.fromkeys(("metrics", "run"), (1, {"distributed"})),
+    "data": (1, {"values", "joint"}),
+    **dict.fromkeys(("distributed", "metrics", "run"), (1, {"distributed"})),
     **dict.fromkeys(L2, (2, BELOW_2)),
     "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it
     "part": (3, BELOW_3),
@@ -91,7 +91,7 @@ BUDGETS = {  # lines of code of each definition of this kind and name
 }
 FAMILIES = {"Objective", "Term", "Moves", "Prior"}
 HOOKS = {"adapt", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
-HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project", "traverse"}
+HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project", "traverse", "measures"}
 
 
 def place(path):

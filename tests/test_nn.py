@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from organza import nn as networks
+from organza.joint import grown
 from organza.nn import (
     BEGANDiscriminator,
     BEGANGenerator,
@@ -15,6 +16,7 @@ from organza.nn import (
     CGANGenerator,
     DCGANDiscriminator,
     DCGANGenerator,
+    JointGenerator,
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
     MLPDiscriminator,
@@ -60,6 +62,9 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "R3GANDiscriminator": lambda shape: R3GANDiscriminator(shape, eights(shape), **R3),
     "CGANGenerator": lambda shape: CGANGenerator(6, shape, 3, 8, 8, 8),
     "CGANDiscriminator": lambda shape: CGANDiscriminator(shape, 3, 8, 8, 8, irange=0.1),
+    "JointGenerator": lambda shape: JointGenerator(
+        DCGANGenerator(6, (shape[0], shape[1], shape[2]), 4, classes=2), 6, 2, temperature=1.0
+    ),
     "UNetGenerator": lambda shape: UNetGenerator((2, *shape[1:]), shape, 4),
     "PatchDiscriminator": lambda shape: PatchDiscriminator(shape, (2, *shape[1:]), 4, 1),
 }
@@ -104,7 +109,8 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...]) -> None:
     if name == "PatchDiscriminator":
         assert y.ndim == 3 and len(y) == 4
     else:
-        assert y.shape == ((4, *shape) if "Generator" in name else (4,))
+        made = grown(shape, 2) if name == "JointGenerator" else shape
+        assert y.shape == ((4, *made) if "Generator" in name else (4,))
     if "Generator" in name and name not in LINEAR:
         assert y.abs().max() <= 1
     (y * torch.randn(y.shape)).sum().backward()

@@ -17,7 +17,7 @@ from organza.training import fit
 DIGITS, COLOUR = Spec((1, 28, 28), 100, 10), Spec((3, 32, 32), 100, 2)
 ODD, POINTS = Spec((3, 33, 20), 50, 0, (4,)), Spec((2,), 100, 3)  # with labels, or four numbers, as conditions
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
-PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised"}
+PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
 every = pytest.mark.parametrize("name", RECIPES)
 
 

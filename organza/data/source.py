@@ -21,7 +21,7 @@ from torch import Tensor
 
 from organza.values import AS_THEY_ARE, Values
 
-from . import arrays, backgrounds, images, mnist, synthetic
+from . import arrays, images, mnist, parts, synthetic
 from .tree import Archive, Folder
 
 __all__ = ["Data", "Source", "Spec", "names", "open_data"]
@@ -176,10 +176,8 @@ def open_data(source: Source, split: str = "train") -> Data:
             of either; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be
             stands in `organza.data.arrays`, what a folder may hold in `organza.data.images`, and how labels are given
             in `organza.data.labels`.  A built-in name comes before a file or folder of that name: write ``./digits``
-            for the file.  A name or path may end in ``[start:stop]``: ``mnist[:50000]``; in ``[labels=n]`` or
-            ``[labels=n,seed=s]``, which forgets all labels but n, as many of each class: ``mnist[labels=100]``; and, of
-            images with alpha, in ``[background=white]`` (or ``black``, or ``r,g,b``), on which they are laid.  x shares
-            memory with the array it was made from, where nothing had to be converted.
+            for the file.  A name or path may end in a part, as in ``mnist[:50000]``: see `organza.data.parts`.
+            x shares memory with the array it was made from, where nothing had to be converted.
         split: "train" or "test".  Only built-in data sets have a test split.
 
     Raises:
@@ -191,11 +189,7 @@ def open_data(source: Source, split: str = "train") -> Data:
         return source
     part = isinstance(source, str) and not os.path.exists(source) and _PART.fullmatch(source.strip())
     if part:
-        whole = open_data(part["whole"], split)
-        few = re.fullmatch(r"\s*labels\s*=\s*(\d+)\s*(?:,\s*seed\s*=\s*(\d+)\s*)?", part["part"])
-        if few:
-            return _few_labels(whole, int(few[1]), int(few[2] or 0))
-        return backgrounds.composed(whole, part["part"]) if "=" in part["part"] else _sliced(whole, part["part"])
+        return parts.part(open_data(part["whole"], split), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
         if name in _DIGITS:
@@ -220,36 +214,6 @@ def open_data(source: Source, split: str = "train") -> Data:
         return _checked(str(path), *given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _sliced(data: Data, part: str) -> Data:
-    """The examples of "start:stop", from start to before stop, either of which may be empty for the end."""
-    name = f"{data.name}[{''.join(part.split())}]"
-    found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part)
-    if found is None:
-        raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, as in {data.name}[:{len(data) // 2}]")
-    first, last = int(found[1] or 0), int(found[2] or len(data))
-    if not first < last <= len(data):
-        raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
-    y = None if data.y is None else data.y[first:last]
-    return replace(data, name=name, x=data.x[first:last], y=y, files=data.files[first:last])
-
-
-def _few_labels(data: Data, n: int, seed: int) -> Data:
-    """The data with all labels forgotten but n, as many of each class."""
-    name = f"{data.name}[labels={n}{f',seed={seed}' if seed else ''}]"
-    if data.y is None or data.y.ndim > 1:
-        raise ValueError(f"{name}: the data has no labels of classes")
-    classes = data.spec.classes
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    rows = [order[data.y[order] == k] for k in range(classes)]
-    least = min(map(len, rows))
-    if n < classes or n % classes or n // classes > least:
-        raise ValueError(f"{name}: must be a multiple of the {classes} classes, and at most {classes * least} here")
-    kept = torch.cat([each[: n // classes] for each in rows])
-    y = torch.full_like(data.y, -1)
-    y[kept] = data.y[kept]
-    return replace(data, name=name, y=y)
 
 
 def _checked(name: str, x: Any, y: Any, layout: str = "") -> Data:

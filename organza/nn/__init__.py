@@ -7,6 +7,7 @@ where it is odd, and G crops what it doubles (:func:`organza.nn.layers.pyramid`)
 from organza.nn.began import BEGANDiscriminator, BEGANGenerator
 from organza.nn.cgan import CGANDiscriminator, CGANGenerator
 from organza.nn.dcgan import DCGANDiscriminator, DCGANGenerator
+from organza.nn.joint import JointGenerator
 from organza.nn.maxout import MaxoutConvDiscriminator, MaxoutDiscriminator, RectifierConvGenerator, RectifierGenerator
 from organza.nn.mlp import MLPDiscriminator, MLPGenerator
 from organza.nn.r3gan import R3GANDiscriminator, R3GANGenerator
@@ -20,6 +21,7 @@ __all__ = [
     "CGANGenerator",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "JointGenerator",
     "MLPDiscriminator",
     "MLPGenerator",
     "MaxoutConvDiscriminator",

@@ -13,7 +13,7 @@ from typing import Any
 from organza.plan import Part, Plan
 from organza.recipes.began import began
 from organza.recipes.cgan import acgan, cgan2014, conditional
-from organza.recipes.codes import infogan, semi_supervised
+from organza.recipes.codes import infogan, joint, semi_supervised
 from organza.recipes.dcgan import dcgan, lsgan
 from organza.recipes.goodfellow2014 import (
     algorithm1,
@@ -54,6 +54,7 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "acgan": acgan,
     "infogan": infogan,
     "semi-supervised": semi_supervised,
+    "joint": joint,
 }
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from organza.data import Spec
+from organza.joint import ROWS
 from organza.moves import Alternating
-from organza.nn import DCGANDiscriminator, DCGANGenerator
+from organza.nn import DCGANDiscriminator, DCGANGenerator, JointGenerator
 from organza.objective import NonSaturating, Scaled
 from organza.optimizer import Adam
 from organza.penalty import R1
@@ -15,7 +16,7 @@ from organza.schedule import Linear
 from organza.term import Classification, FeatureMatching, Lazy, MutualInformation
 from organza.training import Training
 
-__all__ = ["infogan", "semi_supervised"]
+__all__ = ["infogan", "joint", "semi_supervised"]
 
 
 def infogan(data: Spec, images: int = 500_000) -> Plan:
@@ -67,6 +68,32 @@ def semi_supervised(data: Spec, images: int = 500_000) -> Plan:
         terms=(Classification(1.0, fakes=False), FeatureMatching(1.0)),
         joint=True,
         training=_training(images, labelled=True),
+    )
+
+
+def joint(data: Spec, images: int = 500_000, classes: int = 10) -> Plan:
+    """The joint game: G emits an example together with its label, and D judges whether the two belong together.
+
+    The data are examples with their labels in them: ``organza train 'mnist[joint]' --recipe joint``; a strip of cells
+    below each image shows the label (:mod:`organza.joint`).  For another number of classes than 10, set
+    ``generator.labels`` and ``generator.generator.classes``.
+
+    References:
+        Generative Adversarial Nets (Goodfellow et al., 2014), section 6: all conditionals from one model
+        Adversarially Learned Inference (Dumoulin et al., 2017), for D on joint pairs
+    """
+    pictures("joint", data)
+    inner = (data.shape[0], data.shape[1] - ROWS, data.shape[2])
+    single = part(DCGANGenerator, latent=64, shape=inner, width=32, classes=classes)
+    return Plan.of(
+        recipe="joint",
+        generator=part(JointGenerator, generator=single, latent=64, labels=classes),
+        discriminator=part(DCGANDiscriminator, shape=data.shape, width=32, norm=False, dense=128, kernel=3),
+        prior=Normal(64),
+        objective=NonSaturating(),
+        terms=(Lazy(R1(0.5), every=8),),
+        joint=True,
+        training=_training(images),
     )
 
 

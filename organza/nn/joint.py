@@ -1,0 +1,37 @@
+r"""A generator of the joint law p(x, y): it emits the example together with its label."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from organza.joint import join
+
+__all__ = ["JointGenerator"]
+
+
+class JointGenerator(nn.Module):
+    r"""z -> (x, y): a small net draws the label from z, and a conditional G the example from z and that label.
+
+    .. math:: e = \mathrm{softmax}(W_2\, a(W_1 z) / \tau), \qquad x = G(z, e)
+
+    e is soft, so that gradients reach the label, and D, which sees only whole labels in the data, drives it to a whole
+    one.
+
+    Arguments:
+        generator: G(z, y), with ``classes`` numbers of e(y).
+        latent: The dimension of z.
+        labels: K.
+        hidden: The units of the net that draws the label.
+        temperature: tau, lower for labels that are whole from the start.
+    """
+
+    def __init__(
+        self, generator: nn.Module, latent: int, labels: int, hidden: int = 128, temperature: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.generator, self.temperature = generator, temperature
+        self.label = nn.Sequential(nn.Linear(latent, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, labels))
+
+    def forward(self, z: Tensor) -> Tensor:
+        e = (self.label(z) / self.temperature).softmax(1)  # (B, K)
+        return join(self.generator(z, e), e)  # (B, *grown)
