@@ -28,6 +28,7 @@ from organza.plan import Plan
 from organza.recipes import RECIPES
 from organza.run import Run
 from organza.training import Diverged, Judge, State, fit
+from organza.values import Values
 
 __all__ = [
     "Decision",
@@ -174,7 +175,7 @@ def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str,
 
 def _config(plan: Plan, images: int, digest: str) -> dict[str, Any]:
     """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
-    names = ("generator", "prior", "conditional", "recipe", "data", "labels", "objective", "terms")
+    names = ("generator", "prior", "conditional", "recipe", "data", "labels", "values", "objective", "terms")
     facts = {name: value for name, value in plan.json().items() if name in names}
     return {
         **facts,
@@ -232,7 +233,8 @@ def load(
     except RuntimeError as error:
         raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
     config = None if plan is None else _config(plan, state["images"], state["data"])
-    return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config)
+    values = None if plan is None else Values.read(plan.values)
+    return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config, values)
 
 
 def game(run: str | Path, device: str = "auto") -> Game:
@@ -320,7 +322,9 @@ def evaluate(
     images = (model.config or {}).get("images")
     scores = [replace(score, images=images) for score in scores]
     if model.run is not None and rank() == 0:
-        of_a_run.keep(model.run, scores, drawn.x, None if against.train is None else against.train.x)
+        values = against.real.values
+        shown = None if against.train is None else evaluation.comparable(against.train, values)
+        of_a_run.keep(model.run, scores, evaluation.comparable(drawn, values), shown)
         folder = Run(model.run)
         report.write(folder, {} if "python" in folder.plan else _plan(folder).game().equilibrium())
     return scores

@@ -42,12 +42,13 @@ def prepare(
         ValueError: One line for each mistake.
     """
     make = named_recipe(recipe)
-    for fixed in ("data", "labels", "recipe"):
+    for fixed in ("data", "labels", "values", "recipe"):
         if fixed in (changes or {}):
             raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
     plan = make(data.spec) if images is None else make(data.spec, images)
     labels = data.labels or [str(k) for k in range(data.spec.classes)]
-    plan = plan.set({**(changes or {}), "data": data.name, "labels": list(labels)})
+    facts = {"data": data.name, "labels": list(labels), "values": data.values.json()}
+    plan = plan.set({**(changes or {}), **facts})
     plan.fits(data.spec)
     return plan
 

@@ -20,6 +20,7 @@ from organza import pretrained
 from organza.device import pick_device, seed_networks, undisturbed
 from organza.prior import Prior, path
 from organza.round import key
+from organza.values import AS_THEY_ARE, Values
 
 __all__ = ["Model", "nearest", "path"]
 
@@ -36,6 +37,7 @@ class Model:
         run: The folder of the run it comes from, if any.
         config: What it was made of, as JSON: the parts ``generator`` and ``prior``, by which
             :meth:`from_pretrained` makes it again, and facts of its run.
+        values: How what G makes becomes numbers like those of the data; None if that is not known.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Model:
         conditional: bool = False,
         run: Path | None = None,
         config: Mapping[str, Any] | None = None,
+        values: Values | None = None,
     ) -> None:
         self.generator = generator
         self.prior = prior
         self.conditional = conditional
         self.run = run
         self.config = config
+        self.values = values
 
     @property
     def device(self) -> torch.device:
@@ -140,6 +144,17 @@ class Model:
             if y is None:
                 return torch.cat([self.generator(part) for part in parts])
             return torch.cat([self.generator(*pair) for pair in zip(parts, y.split(batch), strict=True)])
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return samples as numbers like those of the data the model was trained on, in their type and range.
+
+        Where that data is not known, images become bytes, and all else stays as it is.
+
+        Arguments:
+            x: What :meth:`sample`, :meth:`generate` or :meth:`interpolate` made, (n, ...).
+        """
+        values = self.values or (Values.integers("uint8") if x.ndim >= 4 else AS_THEY_ARE)
+        return values.restore(x)
 
     def interpolate(
         self,
@@ -233,6 +248,8 @@ class Model:
         """
         facts = {"conditional": self.conditional, "parameters": sum(p.numel() for p in self.generator.parameters())}
         config = {"generator": None, "prior": None, **(self.config or {}), **facts}
+        if self.values is not None:
+            config["values"] = self.values.json()
         return pretrained.write(folder, config, self.generator.state_dict())
 
     @classmethod
@@ -263,7 +280,11 @@ class Model:
             generator.load_state_dict(weights, assign=True)  # in the type they were saved in, to the last bit
         except RuntimeError as error:
             raise ValueError(f"{folder}: the weights do not fit: {' '.join(str(error).split())}") from None
-        return cls(generator.to(where).eval(), prior, bool(config.get("conditional")), None, config)
+        try:
+            values = Values.read(config.get("values"))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+        return cls(generator.to(where).eval(), prior, bool(config.get("conditional")), None, config, values)
 
     def _draw(self, n: int, seed: int) -> Tensor:
         return self.prior.draw(n, torch.Generator(self.device).manual_seed(seed))

@@ -3,7 +3,8 @@
     byte = clamp(round(127.5 (x + 1)), 0, 255)        x = byte / 127.5 - 1
 
 The first undoes the second exactly. A picture is a PIL image or a uint8 array (H, W) or (H, W, C), with C = 1
-(grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). The same picture gives the same bytes of PNG or GIF.
+(grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA), or a uint16 array (H, W), grey. The same picture gives the same bytes of
+PNG or GIF.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.uint8]
     Picture: TypeAlias = Array | Image
 
-__all__ = ["data_uri", "draw", "gif", "grid", "points", "render", "save", "to_uint8"]
+__all__ = ["data_uri", "draw", "gif", "grid", "lines", "opaque", "points", "render", "save", "to_uint8"]
 
 _SHOWN = 5_000  # points of the data behind the generated ones: more only make a blot
+_LINES = 16  # signals in a picture of lines
 _CHANNELS = ((), (1,), (2,), (3,), (4,))
 
 
@@ -73,6 +75,49 @@ def grid(x: Tensor, columns: int | None = None, pad: int = 2) -> Array:
     return np.ascontiguousarray(picture[: rows * h - pad, : columns * w - pad])
 
 
+def opaque(x: Tensor) -> Tensor:
+    """Lays images with alpha, (N, 2 or 4, H, W), bytes or floats in [-1, 1], on white: bytes (N, 1 or 3, H, W).
+
+    Images of another number of channels are returned as they are.
+    """
+    import torch
+
+    if x.ndim != 4 or x.shape[1] not in (2, 4):
+        return x
+    x = (x if x.dtype == torch.uint8 else to_uint8(x)).to(torch.int32)
+    return ((x[:, :-1] * x[:, -1:] + 255 * (255 - x[:, -1:]) + 127) // 255).to(torch.uint8)
+
+
+def lines(x: Tensor, real: Tensor | None = None, size: int = 512) -> Array:
+    """Plots signals in rows, at most 16 of them, a line for each channel, all on the same axes.
+
+    Arguments:
+        x: Signals (N, C, L), N >= 1.
+        real: The data, (M, C, L), which sets the height of the axes; by default `x` does.
+        size: Side of the picture in pixels.
+
+    Returns:
+        A picture (size, size, 3).
+    """
+    import torch
+
+    real = x if real is None else real
+    finite = real[real.isfinite()]
+    low, high = (float(end) for end in finite.aminmax()) if len(finite) else (-1.0, 1.0)
+    half = 0.55 * (high - low) or 1.0
+    middle, n, length = low / 2 + high / 2, min(len(x), _LINES), x.shape[2]
+    side = math.ceil(math.sqrt(n))
+    figure = _figure(size)
+    for i, signal in enumerate(x[:n].detach().to(torch.float64).cpu().numpy()):
+        box = (i % side / side, 1 - (i // side + 1) / side, 0.96 / side, 0.96 / side)
+        axes = figure.add_axes(box, xlim=(0, max(1, length - 1)), ylim=(middle - half, middle + half))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color("0.8")
+        axes.plot(signal.T, linewidth=0.5)
+    return render(figure)
+
+
 def points(
     x: Tensor,
     real: Tensor | None = None,
@@ -94,13 +139,11 @@ def points(
     Raises:
         ValueError: `x` or `real` is not (N, 2).
     """
-    from matplotlib.figure import Figure
-
     layers = [(_plane(x), "tab:blue")]
     if real is not None:
         layers.insert(0, (_plane(real), "0.6"))
     left, right, bottom, top = limits or _square(layers[0][0])
-    figure = Figure(figsize=(1, 1), dpi=size, facecolor="white")
+    figure = _figure(size)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
     for xy, colour in layers:
@@ -119,18 +162,21 @@ def render(figure: Figure) -> Array:
 
 
 def draw(x: Tensor, real: Tensor | None = None, columns: int | None = None) -> Array | None:
-    """The picture that suits what was generated: a grid of images, a scatter of points of the plane, or None.
+    """The picture that suits what was generated: images, points of the plane, lines of signals, or None.
 
     Arguments:
-        x: Images (N, C, H, W) in [-1, 1], points (N, 2), or anything else, of which there is no picture.
-        real: The data, (M, ...). Points are drawn over it and between its limits, so that pictures of one run
-            agree; of very many a fixed choice is shown. Images have no use for it.
+        x: Images (N, C, H, W) in [-1, 1], a grid of which, those with alpha on white, is drawn; or, in the numbers of
+            the data, points (N, 2) or signals (N, C, L); or anything else, of which there is no picture.
+        real: The data, (M, ...). Points are drawn over it, signals between its limits, so that pictures of one run
+            agree; of very many points a fixed choice is shown. Images have no use for it.
         columns: Images in a row, see `grid`.
     """
     import torch
 
     if x.ndim == 4:
-        return grid(x, columns)
+        return grid(opaque(x), columns)
+    if x.ndim == 3:
+        return lines(x, real)
     if x.ndim != 2 or x.shape[1] != 2:
         return None
     if real is None:
@@ -179,6 +225,8 @@ def _image(picture: Picture) -> Image:
     if isinstance(picture, Image.Image):
         return picture
     array = np.asarray(picture)
+    if array.dtype == np.uint16 and array.ndim == 2:
+        return Image.fromarray(array)
     if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in _CHANNELS:
         raise ValueError(f"got {array.shape} of {array.dtype}; give (H, W) or (H, W, 1 to 4) of uint8")
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
@@ -188,6 +236,13 @@ def _png(picture: Picture) -> bytes:
     buffer = io.BytesIO()
     _image(picture).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def _figure(size: int) -> Figure:
+    """A white figure of so many pixels."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(1, 1), dpi=size, facecolor="white")
 
 
 def _plane(x: Tensor) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from organza.game import Augment, Constraint, Game
 from organza.part import KINDS, Part, build, checked, hint, part, written
 from organza.round import Batch, Draw, key
 from organza.training import Training
+from organza.values import Values
 
 __all__ = ["KINDS", "Part", "Plan", "PlanError", "part", "written"]
 
@@ -53,6 +54,7 @@ class Plan:
         recipe: The recipe this plan came from.
         data: What :func:`~organza.data.open_data` is given.
         labels: The names of the data's classes, in the order of their labels, where they have names.
+        values: What the data's numbers become inside, :meth:`Values.json <organza.values.Values.json>`, where known.
     """
 
     generator: Part
@@ -69,6 +71,7 @@ class Plan:
     recipe: str = ""
     data: str = "digits"
     labels: tuple[str, ...] = ()
+    values: Part | None = None
 
     @classmethod
     def of(cls, **parts: Any) -> Plan:
@@ -100,6 +103,7 @@ class Plan:
             for name in ("generator_optimizer", "discriminator_optimizer"):
                 rule = build(optimizer.Optimizer, found["training"][name])
                 _try(partial(rule.build, [nn.Parameter(torch.zeros(1))]), f"training.{name}", problems)
+            _try(partial(Values.read, found["values"]), "values", problems)
         if problems:
             raise PlanError(problems)
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
@@ -213,6 +217,7 @@ class _Schema:
         recipe: str = "",
         data: str = "digits",
         labels: Sequence[str] = (),
+        values: dict[str, Any] | None = None,
     ) -> None: ...
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 __all__ = ["AS_THEY_ARE", "Values"]
 
 _INTEGERS = {"uint8": 255, "uint16": 65535}
+_DIGIT = 2.0**-24
 _FLOATS = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 
 
@@ -79,9 +80,10 @@ class Values:
                 return cls(dtype)
             return cls(dtype, low / 2 + high / 2, high / 2 - low / 2)
         rows = x.transpose(0, 1).flatten(1).double() if x.device.type != "mps" else x.cpu().transpose(0, 1).flatten(1)
-        deviation = rows.std(1, correction=0)  # (d,), or (C,) of signals
-        scale = deviation.where(deviation > 0, torch.ones_like(deviation))  # what is constant stays so
-        return cls(dtype, tuple(rows.mean(1).tolist()), tuple(scale.tolist()))
+        mean = rows.mean(1)  # (d,), or (C,) of signals
+        # What is constant to the digits of a float32 has a deviation below the last of them, so that it stays so.
+        last = _DIGIT * mean.abs().where(mean != 0, torch.ones_like(mean))
+        return cls(dtype, tuple(mean.tolist()), tuple(rows.std(1, correction=0).maximum(last).tolist()))
 
     @classmethod
     def read(cls, values: Mapping[str, Any] | None) -> Values | None:
@@ -99,8 +101,7 @@ class Values:
 
     def json(self) -> dict[str, Any]:
         """Return them as plain JSON."""
-        ends = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        return ends
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @property
     def most(self) -> int:

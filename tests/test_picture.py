@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from organza.picture import data_uri, draw, gif, grid, points, save, to_uint8
+from organza.picture import data_uri, draw, gif, grid, lines, opaque, points, save, to_uint8
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -201,13 +201,42 @@ def test_points_refuse():
             points(x, real)
 
 
+def test_images_with_alpha_are_laid_on_white():
+    x = torch.tensor([[0, 100, 200, 255], [0, 100, 200, 0], [0, 100, 200, 51]], dtype=torch.uint8).view(3, 4, 1, 1)
+    assert opaque(x).flatten(1).tolist() == [[0, 100, 200], [255, 255, 255], [204, 224, 244]]
+    assert torch.equal(opaque(x.float() / 127.5 - 1), opaque(x))
+    assert opaque(x[:, 2:]).flatten().tolist() == [200, 255, 244]
+    assert np.array_equal(draw(x), grid(opaque(x)))
+    for channels in (1, 3, 7):
+        other = torch.zeros(2, channels, 4, 4)
+        assert opaque(other) is other
+
+
+def test_signals_are_lines():
+    t = torch.linspace(0, 6, 50)
+    x = torch.stack([t.sin(), t.cos()]).expand(20, 2, 50)
+    picture = draw(x)
+    assert picture.shape == (512, 512, 3) and np.array_equal(picture, lines(x[:16]))
+    assert not np.array_equal(picture, draw(x, 9 * x))  # the axes are the data's
+    one = x[:1, :1].clone()
+    one[..., 3] = torch.nan
+    assert lines(one).min() < 255 and lines(torch.full((2, 1, 9), torch.nan)).shape == (512, 512, 3)
+
+
+def test_gray_of_16_bits_is_saved_whole(tmp_path):
+    picture = np.arange(6, dtype=np.uint16).reshape(2, 3) * 13_000
+    save(picture, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), picture)
+
+
 def test_draw_suits_the_data():
     images, plane = torch.zeros(5, 1, 4, 4), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(draw(images), grid(images))
     assert np.array_equal(draw(images, torch.zeros(9, 1, 4, 4)), grid(images))
     assert np.array_equal(draw(plane), points(plane))
     assert np.array_equal(draw(plane, 3 * plane), points(plane, 3 * plane))
-    for other in (torch.zeros(5, 3), torch.zeros(5), torch.zeros(5, 3, 4)):
+    for other in (torch.zeros(5, 3), torch.zeros(5), torch.zeros(5, 3, 4, 2, 2)):
         assert draw(other, other) is None
 
 

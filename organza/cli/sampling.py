@@ -35,7 +35,9 @@ def sample(
     ] = None,
     label: Labels = None,
     seed: Seed = 0,
-    out: Annotated[str | None, typer.Option(help="FILE.png (a grid), FILE.npz (an array) or a folder/.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="FILE.png (a grid), FILE.npz or .npy (an array) or a folder/.")
+    ] = None,
     truncation: Annotated[
         float | None, typer.Option(help="Draw z towards the middle: normal to [-B, B], uniform to B of its width.")
     ] = None,
@@ -53,7 +55,7 @@ def sample(
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
     elif not target.endswith("/") and not Path(target).is_dir():
-        _check_suffix(target, ".png (a grid)", ".npz (an array)", "/ (a folder of pictures)")
+        _check_suffix(target, ".png (a grid)", ".npz (an array)", ".npy (an array)", "/ (a folder of pictures)")
     model = api.load(run, device=device)
     names, y = labels(model, run, label)
     count = n or (64 if y is None else 8)
@@ -64,7 +66,7 @@ def sample(
         said = f"{len(x)} samples, each left of its nearest training example: {target}"
         show(record, f"{said}\nseed {seed}, not selected; median distance {record['median']:.2f}", as_json)
     else:
-        written = _write_samples(x.cpu(), target, names, None if y is None else y.repeat_interleave(count, 0))
+        written = _write_samples(model, x.cpu(), target, names, None if y is None else y.repeat_interleave(count, 0))
         rows = f", a row for each of {', '.join(names)}" if len(names) > 1 else ""
         show(record, f"{len(x)} samples{rows}: {written}", as_json)
 
@@ -100,6 +102,7 @@ def interpolate(
         x = model.interpolate(n, steps, seed, kind, y)  # (n, steps, ...)
 
     _check_pictures(x[0], "interpolate")
+    x = picture.opaque(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # GIF has no half-transparent colours
     if target.endswith(".gif"):
         frames = [picture.grid(x[:, step], columns=n) for step in range(x.shape[1])]
         picture.gif([*frames[1:], *frames[-2::-1]], target)  # ends, where it rests, at the beginning
@@ -192,38 +195,49 @@ def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
 
     _check_pictures(x, "--nearest")
     try:
-        examples = open_data(data or "").x
+        found = open_data(data or "")
+        examples = found.x if found.x.dtype == torch.uint8 else found.values.inside(found.x)
     except ValueError as error:
         raise ValueError(f"--nearest needs the training data: {error}; give it by --data") from None
     index, distance = nearest(x, examples)
-    found = examples[index.to(examples.device)]
-    pairs = [(each if each.dtype == torch.uint8 else picture.to_uint8(each)).cpu() for each in (x, found)]
+    shown = [picture.opaque(each) for each in (x, examples[index.to(examples.device)])]
+    pairs = [(each if each.dtype == torch.uint8 else picture.to_uint8(each)).cpu() for each in shown]
     # Two that belong together touch; between pairs is the grid's gap.  As wide as high, at two widths a pair.
     picture.save(picture.grid(torch.cat(pairs, 3), columns=math.ceil(math.sqrt(len(x) / 2))), target)
     return {"median": float(distance.median()), "index": index.tolist(), "distance": distance.tolist()}
 
 
-def _write_samples(x: Tensor, target: str, names: list[str], y: Tensor | None) -> str:
-    """Write samples as a grid, an array or a folder of pictures, of labels one folder each; return where."""
+def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Tensor | None) -> str:
+    """Write samples as a grid, as numbers like those of the data or as a folder of pictures, of labels one folder each.
+
+    Return where.
+    """
     import numpy as np
 
     from organza import picture
 
     if target.endswith("/") or Path(target).is_dir():
         if x.ndim != 4:
-            raise ValueError(f"--out {target}: a folder takes pictures, these are vectors; use FILE.npz or FILE.png")
+            what = "vectors" if x.ndim == 2 else "signals"
+            raise ValueError(f"--out {target}: a folder takes pictures, these are {what}; use FILE.npz or FILE.png")
+        deep = x.shape[1] == 1 and model.values is not None and model.values.dtype == "uint16"
         each_label = len(x) // max(1, len(names))
-        for i, each in enumerate(x):
+        for i, each in enumerate(x):  # of colours PNG files of 16 bits would be, but Pillow writes none
+            one = model.restore(each[None])[0, 0].numpy() if deep else picture.grid(each[None])
             folder = Path(target, names[i // each_label].replace("/", "_")) if names else Path(target)
-            picture.save(picture.grid(each[None]), folder / f"{i:06d}.png")
-    elif target.endswith(".npz"):
+            picture.save(one, folder / f"{i:06d}.png")
+    elif target.endswith((".npz", ".npy")):
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"x": (picture.to_uint8(x) if x.ndim == 4 else x).numpy()}
-        if y is not None:
-            arrays["y"] = y.numpy()
-        np.savez(target, **arrays)
+        found = model.restore(x).numpy()
+        if target.endswith(".npy"):
+            np.save(target, found)
+        else:
+            arrays: dict[str, Any] = {"x": found, "layout": {4: "NCHW", 3: "NCL"}.get(x.ndim, "ND")}
+            if y is not None:
+                arrays["y"] = y.numpy()
+            np.savez(target, **arrays)
     else:
-        drawn = picture.draw(x, columns=len(x) // len(names) if names else None)
+        drawn = picture.draw(x if x.ndim == 4 else model.restore(x), columns=len(x) // len(names) if names else None)
         if drawn is None:
             raise ValueError(f"--out {target}: {tuple(x.shape[1:])} is no picture; use FILE.npz")
         picture.save(drawn, target)

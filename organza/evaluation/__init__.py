@@ -1,8 +1,8 @@
 r"""Evaluation: from samples and real data to scores that carry their protocol.
 
-What is fixed here, for every metric alike: samples are rounded to bytes as for a file; real examples are those of the
-split that is asked for; the floor of a score is the same metric of as many real examples that were held out, from the
-other split where there is one, else by halving the data.
+What is fixed here, for every metric alike: samples are brought to the numbers of the data and rounded as for a file;
+real examples are those of the split that is asked for; the floor of a score is the same metric of as many real examples
+that were held out, from the other split where there is one, else by halving the data.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from organza import __version__
 from organza.data import Data
 from organza.data.synthetic import centres
 from organza.distributed import gather, share
-from organza.evaluation.reference import Reference, opened, reference, rows, some
+from organza.evaluation.reference import Reference, comparable, opened, reference, rows, some
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
 from organza.metrics.features import NAMES, Extractor, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
 from organza.metrics.side import Context, Side
 from organza.model import Model
-from organza.picture import to_uint8
 from organza.round import key
+from organza.values import Values
 
 __all__ = [
     "LEAST",
     "Evaluation",
     "Reference",
+    "comparable",
     "conditions",
     "draw",
     "evaluate",
@@ -107,15 +108,15 @@ def scorer(
     sees = extractor(asked.features or usual_features(data))
     against = Reference(real, "train")
     context = _context(sees, against, real, seed, conditional)
-    few = _side(sees, some(real, 2, seed), device, False, None)
+    few = _side(sees, some(real, 2, seed), real.values, device, False, None)
     applicable([asked.metric], few, few, context)
     truth: list[Side] = []
 
     def score(model: Model) -> dict[str, float]:
         if not truth:
-            truth.append(_side(sees, real, device, True, None))
+            truth.append(_side(sees, real, real.values, device, True, None))
         drawn = draw(model, asked.n, seed, conditions(against, asked.n, seed) if conditional else None)
-        fake = _side(sees, drawn, device, False, None)
+        fake = _side(sees, drawn, real.values, device, False, None)
         return {each.key: each.value for each in METRICS[name].compute(fake, truth[0], context)}
 
     return score
@@ -135,7 +136,7 @@ def conditions(against: Reference, n: int, seed: int) -> Tensor:
 
 
 def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Watch | None = None) -> Data:
-    """Draw samples as bytes; several processes share the work and all get the whole.
+    """Draw samples in the numbers of the data; several processes share the work and all get the whole.
 
     Raises:
         ValueError: If a sample holds NaN or infinity.
@@ -156,7 +157,8 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
     bad = ~found.flatten(1).isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(f"{int(bad.sum())} of {n} samples hold NaN or infinity: the generator diverged")
-    return Data("samples", to_uint8(found) if found.ndim == 4 else found.float(), y)
+    x = model.restore(found)
+    return Data("samples", x.float() if x.is_floating_point() else x, y)
 
 
 def usual_features(data: Data) -> str:
@@ -186,7 +188,7 @@ def evaluate(
     """Judge samples by all metrics that apply, or by those that are named.
 
     Arguments:
-        fake: The samples, as bytes where they are images.
+        fake: The samples, in the numbers of the data.
         against: What they are compared with.
         metrics: Names in ``organza.metrics.METRICS``; by default the usual ones.
         features: The name of an extractor, or a network; by default as :func:`usual_features` says.
@@ -204,7 +206,8 @@ def evaluate(
     _check(fake, real)
     sees = extractor(usual_features(real) if features is None else features)
 
-    judged, truth = _side(sees, fake, device, False, watch), _side(sees, real, device, True, watch)
+    values = real.values
+    judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
     context = _context(sees, against, real, seed, conditional)
     wanted = applicable(metrics, judged, truth, context)
     found = _measured(wanted, judged, truth, context, "", watch)
@@ -212,8 +215,8 @@ def evaluate(
     floor_of, flags = "", _flags(judged, truth, fake, real)
     if floors:
         held, rest = _held(against, real, len(fake), seed)
-        other = truth if rest is None else _side(sees, rest, device, True, watch)
-        held_side = _side(sees, held, device, True, watch)
+        other = truth if rest is None else _side(sees, rest, values, device, True, watch)
+        held_side = _side(sees, held, values, device, True, watch)
         below = [name for name in wanted if METRICS[name].floored]
         floor = _measured(below, held_side, other, context, "floor of ", watch)
         floor_of = f"{len(held):,} of {held.name} ({held.digest[:12]}) against {len(other):,}"
@@ -224,7 +227,7 @@ def evaluate(
         features=sees.name,
         weights=sees.sha256,
         resize=sees.resize,
-        rounding="uint8" if real.x.dtype == torch.uint8 else "none",
+        rounding="none" if real.x.is_floating_point() else values.dtype,
         real=real.name,
         digest=real.digest,
         split=against.split,
@@ -238,7 +241,9 @@ def evaluate(
     return [score for name in wanted for score in _scores(name, found[name], *below_of[name], flags, protocol)]
 
 
-def _side(sees: Extractor, data: Data, device: torch.device | str, keep: bool, watch: Watch | None) -> Side:
+def _side(
+    sees: Extractor, data: Data, values: Values, device: torch.device | str, keep: bool, watch: Watch | None
+) -> Side:
     """Examples with their features, which are looked for in the cache, and kept there, if they are real."""
     done = 0
 
@@ -248,8 +253,9 @@ def _side(sees: Extractor, data: Data, device: torch.device | str, keep: bool, w
         if watch is not None:
             watch(f"features of {data.name}", done, len(data))
 
-    x = data.x.cpu()
-    found = kept(sees, x, data.digest, device, count) if keep else extract(sees, x, device=device, watch=count)
+    x = comparable(data, values)
+    known = data.digest if x.dtype == torch.uint8 else f"{data.digest} {values}"
+    found = kept(sees, x, known, device, count) if keep else extract(sees, x, device=device, watch=count)
     return Side(x, found, None if data.y is None else data.y.cpu(), data.lossy)
 
 
@@ -291,15 +297,16 @@ def _scores(
 
 def _context(sees: Extractor, against: Reference, real: Data, seed: int, conditional: bool) -> Context:
     train = against.train
-    valid = None if train is None else train.x[_validation(train).start :].cpu()
+    seen = None if train is None else comparable(train, real.values)
+    valid = None if seen is None else seen[_validation(len(seen)).start :]
     mixture = centres(real.name) if real.name in _MIXTURES else None
     known = "" if train is None else f"{train.name} ({train.digest[:12]})"
-    return Context(sees, seed, None if train is None else train.x.cpu(), known, valid, mixture, conditional)
+    return Context(sees, seed, seen, known, valid, mixture, conditional)
 
 
-def _validation(train: Data) -> range:
+def _validation(n: int) -> range:
     """The last sixth of the training data, 10,000 examples at most: of MNIST the 10,000 of the 2014 code."""
-    return range(len(train) - min(10_000, len(train) // 6), len(train))
+    return range(n - min(10_000, n // 6), n)
 
 
 def _held(against: Reference, real: Data, n: int, seed: int) -> tuple[Data, Data | None]:
@@ -310,7 +317,7 @@ def _held(against: Reference, real: Data, n: int, seed: int) -> tuple[Data, Data
         return rows(real, order[: min(n, half)]), rows(real, order[half:])
     held = against.held
     if held is against.train:  # those by which a metric chooses its settings are not judged by it
-        held = rows(held, torch.arange(_validation(held).start))
+        held = rows(held, torch.arange(_validation(len(held)).start))
     return some(held, n, seed), None
 
 
@@ -319,9 +326,8 @@ def _check(fake: Data, real: Data) -> None:
         made, given = (" x ".join(map(str, data.spec.shape)) for data in (fake, real))
         raise ValueError(f"the samples are {made}, the real examples of {real.name} {given}: they must be alike")
     if fake.x.dtype != real.x.dtype:
-        raise ValueError(
-            f"the samples are {fake.x.dtype}, the real examples {real.x.dtype}: give both as bytes (uint8)"
-        )
+        wanted = "bytes (uint8)" if real.x.dtype == torch.uint8 else str(real.x.dtype).removeprefix("torch.")
+        raise ValueError(f"the samples are {fake.x.dtype}, the real examples {real.x.dtype}: give both as {wanted}")
     for data, what in ((fake, "samples"), (real, "real examples")):
         if len(data) < LEAST:
             raise ValueError(f"{len(data)} {what}: too few to measure anything; at least {LEAST} are needed")

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from organza.data import Data, open_data
 from organza.data import names as builtin
+from organza.values import Values
 
-__all__ = ["Reference", "opened", "reference", "rows", "some"]
+__all__ = ["Reference", "comparable", "opened", "reference", "rows", "some"]
 
 _PART = re.compile(r"\[[^\[\]]*\]$")
 
@@ -114,6 +115,16 @@ def opened(fake: Any) -> Data:
     return open_data(fake)
 
 
+def comparable(data: Data, values: Values) -> Tensor:
+    """Return examples as metrics compare them, on the CPU: bytes as they are, other images (N, C, H, W) in [-1, 1] by
+    the values of the real data, vectors and signals in their own numbers, (N, d).
+    """
+    x = data.x.cpu()
+    if x.ndim != 4:
+        return x.flatten(1)
+    return x if x.dtype == torch.uint8 else values.inside(x).clamp(-1, 1)
+
+
 def some(data: Data, n: int, seed: int) -> Data:
     """Return at most n of the examples, by chance."""
     if len(data) <= n:
@@ -124,4 +135,4 @@ def some(data: Data, n: int, seed: int) -> Data:
 def rows(data: Data, index: Tensor) -> Data:
     """Return some of the examples, by index, (n,)."""
     index = index.to(data.x.device)
-    return replace(data, x=data.x[index], y=None if data.y is None else data.y[index])
+    return replace(data, x=data.x[index], y=None if data.y is None else data.y[index], files=())

@@ -128,7 +128,7 @@ def extract(
 
     Arguments:
         extractor: What sees them.
-        x: Examples, images (N, C, H, W) uint8 or vectors (N, d).
+        x: Examples, images (N, C, H, W), uint8 or floats in [-1, 1], or vectors (N, d).
         batch: How many to look at at once; as suits the extractor if None.
         device: Where to look.
         watch: Called with the number of examples done since the last call.
@@ -289,9 +289,11 @@ def _inception() -> Extractor:
 
 
 def _colour(x: Tensor) -> Tensor:
-    """Images of three channels, for networks that know no others."""
+    """Images of three channels, as bytes, for networks that know no others."""
     if x.shape[1] not in (1, 3):
         raise ValueError(f"images of {x.shape[1]} channels: this extractor sees 1 or 3; use --features random")
+    if x.is_floating_point():  # in [-1, 1]
+        x = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return x.expand(-1, 3, -1, -1)
 
 

@@ -18,7 +18,7 @@ class Side:
     """One of the two samples.
 
     Arguments:
-        x: Images (N, C, H, W) uint8, or vectors (N, d) float32.
+        x: Images (N, C, H, W), uint8 or float32 in [-1, 1], or vectors (N, d) float32.
         features: What the extractor says of them.
         y: Their labels, (N,), or None.
         lossy: Whether they come from files that are not exact (JPEG).
@@ -55,7 +55,9 @@ class Side:
     def unit(self) -> Tensor:
         """The values as rows: images in [0, 1], vectors as they are, (N, d)."""
         x = self.x.flatten(1)
-        return x.float() / 255 if x.dtype == torch.uint8 else x
+        if x.dtype == torch.uint8:
+            return x.float() / 255
+        return (x + 1) / 2 if self.x.ndim == 4 else x
 
 
 @dataclass(frozen=True)

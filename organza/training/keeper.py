@@ -116,7 +116,7 @@ class Keeper:
             x, columns = _across(model, state.data, seed), 8
         else:
             x = model.sample(64, seed)
-        drawn = picture.draw(x, state.data.x, columns)
+        drawn = picture.draw(x if x.ndim == 4 else model.restore(x), state.data.x, columns)
         if drawn is not None:
             picture.save(drawn, run.path / "samples" / f"{state.images}.png")
 

@@ -217,7 +217,7 @@ class State:
 
     def model(self, run: Path | None = None) -> Model:
         """Return the generator with the averaged weights."""
-        return Model(self.average, self.game.prior, self.game.conditional, run)
+        return Model(self.average, self.game.prior, self.game.conditional, run, values=self.data.values)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return all tensors of the state, by group and name.
