@@ -185,6 +185,8 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
     own = "" if part else ", generator=MyGenerator(), prior=oz.Normal(64)"
     y = ", y=labels" if config.get("conditional") else ""
     shaped = f"  # (64, {', '.join(map(str, shape))})" + ", values in [-1, 1]" * images if shape else ""
+    values = config.get("values")
+    own_numbers = f"\nx = model.restore(x)  # as the data: {values.get('dtype')}" if isinstance(values, Mapping) else ""
     command = f"organza sample {shlex.quote(name)} -n 100 --out grid.png"
     command = f"\nOn the command line: `{command}`.\n" if part and not y else ""
     references = "".join(f"- {line}\n" for line in config.get("references", ()))
@@ -211,7 +213,7 @@ A generator G(z) trained as one player of a generative adversarial network with 
 import organza as oz
 
 model = oz.Model.from_pretrained({json.dumps(name, ensure_ascii=False)}{own})  # the path of this folder
-x = model.sample(64, seed=0{y}){shaped}
+x = model.sample(64, seed=0{y}){shaped}{own_numbers}
 ```
 {command}
 The same seed gives the same samples on the same machine and version of PyTorch.

@@ -32,7 +32,8 @@ def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) 
     pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
     if pairs and train is not None and fake.ndim == 4:
         fakes, twins = torch.tensor(pairs[:16]).T
-        pair = torch.cat([fake[fakes], train.cpu()[twins]], 3)
+        pair = picture.opaque(torch.cat([fake[fakes], train.cpu()[twins]], 3))
+        pair = pair if pair.dtype == torch.uint8 else picture.to_uint8(pair)
         framed = torch.nn.functional.pad(pair, (2, 2, 2, 2), value=128)  # which tells pairs apart on any background
         picture.save(picture.grid(framed, columns=4), folder / "evaluation" / "nearest.png")
 

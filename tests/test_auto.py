@@ -139,6 +139,12 @@ def test_the_graph_of_a_perceptron_by_hand() -> None:
 
 def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    names = {"mnist[:50000]": "mnist-50000", "a b/photos.npz": "photos", "x.npy[3:9]": "x-3-9", "array": "array"}
+    names = {
+        "mnist[:50000]": "mnist-50000",
+        "a b/photos.npz": "photos",
+        "b/c.zip[:9]": "c-9",
+        "x.npy[3:9]": "x-3-9",
+        "array": "array",
+    }
     for name, folder in names.items():
         assert api.free_folder(Data(name, torch.zeros(1, 2)), "tiny").name == f"{folder}-tiny-1"

@@ -9,6 +9,8 @@ from PIL import Image
 
 import organza as oz
 from organza.data import open_data
+from organza.decision import prepare
+from organza.plan import Plan, PlanError
 
 CHANCE = np.random.RandomState(0)
 N = 60
@@ -109,6 +111,20 @@ def test_alpha_is_kept_or_composed(organza, tmp_path, part):
     data = open_data("s")
     assert len(data) == 9 and data.spec.shape == (3 if part else 4, 20, 33) and data.x.dtype == torch.uint8
     sampled(organza, "n.png", "--nearest")
+    code, out, err = organza("interpolate", "r", "-n", "2", "--steps", "3", "--out", "film.gif")
+    assert code == 0, (out, err)
+
+
+def test_signals_and_vectors_are_no_pictures(organza):
+    np.save("x.npy", KINDS["signals"])
+    train(organza, "x.npy", (2, 50))
+    for words, said in (
+        (("sample", "r", "--out", "s/"), "these are signals; use FILE.npz or FILE.png"),
+        (("interpolate", "r"), "this generator makes (2, 50)"),
+        (("sample", "r", "--nearest"), "this generator makes (2, 50)"),
+    ):
+        code, _, err = organza(*words)
+        assert code == 2 and said in err
 
 
 def test_gray_of_16_bits_comes_back_as_files(organza):
@@ -118,3 +134,20 @@ def test_gray_of_16_bits_comes_back_as_files(organza):
     found = np.load(sampled(organza, "s.npy"))
     assert np.array_equal(open_data("s").x.numpy(), found)
     sampled(organza, "n.png", "--nearest")
+
+
+def test_a_model_of_nothing_known_makes_bytes_of_images():
+    model = oz.Model(torch.nn.Identity(), oz.Normal(2))
+    assert model.restore(torch.tensor([[[[-1.0, 1.0]]]])).tolist() == [[[[0, 255]]]]
+    assert model.restore(torch.ones(2, 3)).tolist() == [[1.0] * 3] * 2
+
+
+def test_values_of_a_plan_are_checked():
+    data = open_data(KINDS["vectors of 3"])
+    plan = prepare(data, "quick", 256)
+    assert plan.values == data.values.json() and Plan.read(plan.json()) == plan
+    for wrong in ({"dtype": "int8"}, {"scale": 0}, {"more": 1}, [1]):
+        with pytest.raises(PlanError, match="values"):
+            plan.set({"values": wrong})
+    with pytest.raises(ValueError, match="values is no setting"):
+        prepare(data, "quick", 256, {"values": None})

@@ -11,7 +11,9 @@ import torch
 
 import organza as oz
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+FOLDER = Path(__file__).parent.parent / "examples"
+MEASURED = ("signals", "vectors")  # which return what they measured, not a model
+EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if path.stem not in MEASURED)
 
 
 def load(path: Path) -> ModuleType:
@@ -34,6 +36,18 @@ def test_example_runs_and_resumes_exactly(path: Path, tmp_path: Path) -> None:
     resumed = example.main(str(tmp_path / "cut"), images=1280)
     assert torch.equal(whole.sample(16, seed=3), resumed.sample(16, seed=3))
     assert whole.sample(16).isfinite().all()
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_measured_example_runs(name: str, tmp_path: Path) -> None:
+    found = load(FOLDER / f"{name}.py").main(str(tmp_path / "run"), images=1280)
+    assert 0.5 < found.accuracy <= 1 and found.n_test == 5_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_samples_are_hardly_told_from_data(name: str, tmp_path: Path) -> None:
+    assert load(FOLDER / f"{name}.py").main(str(tmp_path / "run")).accuracy <= 0.60
 
 
 def test_own_parts_fit_in_fifteen_lines() -> None:

@@ -16,6 +16,7 @@ from organza.training import fit
 
 DIGITS, COLOUR = Spec((1, 28, 28), 100, 10), Spec((3, 32, 32), 100, 2)
 ODD, POINTS = Spec((3, 33, 20), 50, 0, (4,)), Spec((2,), 100, 3)  # with labels, or four numbers, as conditions
+SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
 every = pytest.mark.parametrize("name", RECIPES)
@@ -29,18 +30,28 @@ def sizes(plan: Plan) -> tuple[int, int]:
 
 
 @every
-@pytest.mark.parametrize("data", [DIGITS, COLOUR, ODD, POINTS], ids=["digits", "colour", "odd", "points"])
+@pytest.mark.parametrize(
+    "data", [DIGITS, COLOUR, ODD, POINTS, SIGNALS], ids=["digits", "colour", "odd", "points", "signals"]
+)
 def test_every_recipe_fits_every_kind_of_data(name: str, data: Spec) -> None:
-    if data is POINTS and name in PICTURES:
-        with pytest.raises(
-            ValueError, match=rf"recipe {name} is for images .* the data are \(2,\); try --recipe quick"
-        ):
+    if len(data.shape) < 3 and name in PICTURES:
+        with pytest.raises(ValueError, match=rf"recipe {name} is for images .* the data are .*; try --recipe quick"):
             RECIPES[name](data)
         return
     plan = RECIPES[name](data, 6400)
     plan.fits(data)
     assert plan.recipe == name and plan.training["images"] == 6400
     assert Plan.read(json.loads(json.dumps(plan.json()))) == plan
+
+
+def test_quick_plays_harder_for_more_coordinates() -> None:
+    def of(*shape: int) -> tuple[float, int]:
+        plan = RECIPES["quick"](Spec(shape, 100))
+        assert plan.terms[0]["weight"] == plan.terms[1]["weight"]
+        return plan.terms[0]["weight"], plan.generator["widths"][0]
+
+    assert of(2) == of(1, 4, 4) == (0.02, 128)
+    assert of(5) == (pytest.approx(0.05), 128) and of(1, 64) == (pytest.approx(0.64), 256)
 
 
 @every
