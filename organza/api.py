@@ -28,7 +28,7 @@ from organza.plan import Plan
 from organza.recipes import RECIPES
 from organza.run import Run
 from organza.training import Diverged, Judge, State, fit
-from organza.values import Values
+from organza.values import AS_THEY_ARE, Values
 
 __all__ = [
     "Decision",
@@ -133,6 +133,7 @@ def resume(
     folder = Run(run)
     plan = _plan(folder)
     data = open_data(plan.data if data is None else data)
+    data = replace(data, values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
     pick_device(device)
     done = max(folder.checkpoints(), default=0)
     threads = int(plan.training["threads"]) or torch.get_num_threads()

@@ -46,6 +46,16 @@ def test_there_and_back(kind):
         assert rows.mean(1).abs().max() < 1e-4 and (rows.std(1, correction=0) - 1).abs().max() < 1e-4
 
 
+def test_the_type_comes_back_of_any_order_of_bytes():
+    x = np.arange(12.0).reshape(4, 3)
+    for given, dtype in (
+        (x.astype(">f8"), "float64"),
+        (x.astype(np.longdouble), "float32"),
+        (torch.ones(4, 3).half(), "float16"),
+    ):
+        assert open_data(given).values.dtype == dtype
+
+
 def test_bytes_are_exactly_as_ever():
     x = torch.arange(256, dtype=torch.uint8)
     values = Values.integers("uint8")

@@ -221,7 +221,8 @@ def _checked(name: str, x: Any, y: Any, layout: str = "") -> Data:
         raise ValueError(f"x of type {type(x).__name__} is not supported: give a NumPy array or a torch tensor")
     checked = arrays.examples(x, layout)
     y = None if y is None else arrays.labels(y, len(checked)).to(checked.device)
-    return Data(name, checked, y, values=Values.of(checked, str(x.dtype).removeprefix("torch.")))
+    dtype = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else x.dtype.name
+    return Data(name, checked, y, values=Values.of(checked, dtype))
 
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:

@@ -100,6 +100,8 @@ def _settings(plan: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in plan.items():
         inner = name in ("python", "game", "training") and isinstance(value, Mapping)
+        if name == "values" and isinstance(value, Mapping):  # of many coordinates a mean and a deviation each
+            value = value.get("dtype")
         settings |= _settings(value) if inner else {name: value}
     return settings
 
@@ -136,7 +138,7 @@ def _next(path: str, images: int, own: bool) -> str:
     load = (
         f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator(), prior=organza.Normal(64)' * own})\n"
     )
-    more = {"Samples in Python:": load + "model.sample(64, seed=0)  # 64 images in [-1, 1]"}
+    more = {"Samples in Python:": load + "x = model.sample(64, seed=0)\nmodel.restore(x)  # in the data’s own numbers"}
     if own:  # only the user's program knows its networks
         more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={name}, images={images})"}
     else:
