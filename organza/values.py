@@ -76,10 +76,10 @@ class Values:
         dtype = dtype if dtype in _FLOATS else "float32"
         if x.ndim == 4:
             low, high = (float(end) for end in x.aminmax())
-            if (-1 <= low < 0 and high <= 1) or low == high:
+            if -1 <= low < 0 and high <= 1:
                 return cls(dtype)
-            return cls(dtype, low / 2 + high / 2, high / 2 - low / 2)
-        rows = x.transpose(0, 1).flatten(1).double() if x.device.type != "mps" else x.cpu().transpose(0, 1).flatten(1)
+            return cls(dtype, low / 2 + high / 2, high / 2 - low / 2 or 1.0)
+        rows = x.cpu().transpose(0, 1).flatten(1).double()  # not every device has float64
         mean = rows.mean(1)  # (d,), or (C,) of signals
         # What is constant to the digits of a float32 has a deviation below the last of them, so that it stays so.
         last = _DIGIT * mean.abs().where(mean != 0, torch.ones_like(mean))
