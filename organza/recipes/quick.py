@@ -30,9 +30,9 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
 
     On the built-in digits 142,000 to 231,000 images (2 to 3 minutes, two cores) gave every class 7.4 % to 12.7 % of
     1,000 samples, at a median confidence of 0.998 or more (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
-    A classifier told samples from fresh data in 50.4 % to 51.5 % of the cases for vectors of five columns, and in 50.5 %
-    to 50.7 % for signals of 64 steps, after 17 and 63 seconds of one core (three seeds; ``python examples/vectors.py
-    SEED``, ``python examples/signals.py SEED``).
+    A classifier told samples from fresh data in 50.4 % to 51.5 % of the cases for vectors of five columns, and in
+    50.5 % to 50.7 % for signals of 64 steps, after 17 and 63 seconds of one core (three seeds; ``python
+    examples/vectors.py SEED``, ``python examples/signals.py SEED``).
 
     References:
         Unsupervised Representation Learning with Deep Convolutional GANs (Radford, Metz, Chintala, 2016)
