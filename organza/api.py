@@ -50,7 +50,7 @@ Watch = Callable[[State], bool | None]
 
 def free_folder(data: Data, recipe: str) -> Path:
     """Return the first unused ``runs/DATA-RECIPE-NUMBER``."""
-    name = re.sub(r"(?:\.(?:np[yz]|zip)\b|[^\w.-])+", "-", Path(data.name).name).strip(
+    name = re.sub(r"(?:\.(?:np[yz]|zip)\b|[^\w.-])+", "-", pretrained.brief(data.name)).strip(
         "-"
     )  # mnist[:50000] -> mnist-50000
     stem = f"{name or 'data'}-{recipe}"
@@ -319,8 +319,13 @@ def evaluate(
     if source is None and data is None:
         raise ValueError("what the model was trained on is not known: give the real data (--data)")
     against = evaluation.reference(source, split, data, (model.config or {}).get("data_sha256", ""))
-    y = evaluation.conditions(against, n, seed) if model.conditional else None
-    drawn = evaluation.draw(model, n, seed, y, watch)
+    y = None
+    if model.conditional:
+        against = evaluation.walked(against, n, seed)
+        y = evaluation.conditions(against, n, seed)
+        if y.ndim == 4:  # an image has one answer rather than a law
+            common["metrics"] = names or (["frechet"] if against.real.spec.joined else ["pairs", "frechet"])
+    drawn = evaluation.draw(model, n if y is None else len(y), seed, y, watch)
     scores = evaluation.evaluate(drawn, against, conditional=model.conditional, **common)
     images = (model.config or {}).get("images")
     scores = [replace(score, images=images) for score in scores]

@@ -71,6 +71,8 @@ def choose(data: Spec, device: torch.device) -> Choices:
     """
     if not are_pictures(data):
         return _vectors(data)
+    if len(data.condition) == 3:
+        return _translation(data)
     return _on_cpu(data) if device.type == "cpu" else _on_gpu(data, device)
 
 
@@ -82,6 +84,15 @@ def _vectors(data: Spec) -> Choices:
         Choice("length", "2.1 minutes", "enough for laws in the plane; --minutes or --images set it"),
     )
     return Choices("quick", {}, 2.1, None, reasons)
+
+
+def _translation(data: Spec) -> Choices:
+    recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
+    reasons = (
+        Choice("recipe", recipe, f"it learns one image from another, by {kind}"),
+        Choice("length", f"{200 * data.count:,} images", "200 epochs, as in the paper; --minutes or --images set it"),
+    )
+    return Choices(recipe, {}, None, 200 * data.count, reasons)
 
 
 def _on_cpu(data: Spec) -> Choices:
@@ -167,6 +178,7 @@ def memory(plan: Plan, data: Spec) -> int:
     training = plan.play()
     with torch.device("meta"):
         game = plan.game()
+        game.replay = None  # what it shows has no graph, and meta tensors no chance to choose by
         weights = {p: [w for w in network.parameters() if w.requires_grad] for p, network in game.players.items()}
         rules = {"generator": training.generator_optimizer, "discriminator": training.discriminator_optimizer}
         fixed = sum((2 + rules[player].moments) * _bytes(weights[player]) for player in weights)

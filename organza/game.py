@@ -23,13 +23,19 @@ from organza.round import Batch, Draw, Player, Round, Verdict
 from organza.schedule import at
 from organza.term import Term
 
-__all__ = ["Augment", "Constraint", "Game"]
+__all__ = ["Augment", "Constraint", "Game", "Replay"]
 
 
 class Augment(Protocol):
     """A differentiable augmentation of what D sees: (x, y, draw) -> (x, y)."""
 
     def __call__(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor | None]: ...
+
+
+class Replay(Protocol):
+    """What D is shown in its own turn in the place of new fakes: (fake, draw) -> fake."""
+
+    def __call__(self, fake: Tensor, draw: Draw) -> Tensor: ...
 
 
 class Constraint(Protocol):
@@ -72,7 +78,7 @@ class Game(nn.Module):
         objective: Objective | None = None,
         terms: Sequence[Term] = (),
         augment: Augment | None = None,
-        replay: Callable[[Tensor, Draw], Tensor] | None = None,
+        replay: Replay | None = None,
         constraints: Sequence[Constraint] = (),
         conditional: bool = False,
         joint: bool = False,

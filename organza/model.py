@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from organza import pretrained
 from organza.device import pick_device, seed_networks, undisturbed
+from organza.nearest import nearest
 from organza.prior import Prior, path
 from organza.round import key
-from organza.values import AS_THEY_ARE, Values
+from organza.values import AS_THEY_ARE, Values, signed
 
 __all__ = ["Model", "nearest", "path"]
-
-_NUMBERS = 2**22  # looked at at once: 32 MB in float64
 
 
 class Model:
@@ -74,7 +73,7 @@ class Model:
         Arguments:
             n: How many, at least 1.
             seed: The seed of z.
-            y: The condition of each sample, (n, ...), if the model is conditional.
+            y: The condition of each sample, (n, ...), if the model is conditional; images as bytes or in [-1, 1].
             batch: How many to generate at once.
             truncation: How far z may lie from the middle of its law, see :meth:`Prior.truncate
                 <organza.prior.Prior.truncate>`: the same samples, better and less different; none by default.
@@ -84,8 +83,7 @@ class Model:
         """
         if n < 1:
             raise ValueError(f"sample(n={n}): at least 1 sample must be asked for")
-        z = self._draw(n, seed)
-        return self.generate(z if truncation is None else self.prior.truncate(z, truncation), y, batch, seed)
+        return self.generate(self._draw(n, seed, truncation), y, batch, seed)
 
     def across(self, y: Tensor, n: int = 8, seed: int = 0, batch: int = 256, truncation: float | None = None) -> Tensor:
         """Return the same n z under each of some conditions, (k, n, ...): what stays is the style of a z.
@@ -93,17 +91,14 @@ class Model:
         Arguments:
             y: The conditions, (k, ...).
             n: How many z, at least 1.
-            seed: The seed of z.
-            batch: How many to generate at once.
-            truncation: As of :meth:`sample`.
+            seed, batch, truncation: As of :meth:`sample`.
 
         Raises:
             ValueError: If n is below 1, the model takes no conditions, or the prior has no such truncation.
         """
         if n < 1 or not self.conditional:
             raise ValueError(f"across(n={n}): n must be 1 or more, and the model conditional")
-        z = self._draw(n, seed)
-        z = z if truncation is None else self.prior.truncate(z, truncation)
+        z = self._draw(n, seed, truncation)
         x: Tensor = self.generate(z.repeat(len(y), 1), y.repeat_interleave(n, 0), batch, seed).unflatten(0, (len(y), n))
         return x
 
@@ -114,8 +109,7 @@ class Model:
             code: Which code, from 0, see :meth:`Codes.traverse <organza.prior.Codes.traverse>`.
             n: How many z, at least 1.
             steps: The values of a continuous code; a categorical one goes through its categories.
-            seed: The seed of z.
-            batch: How many to generate at once.
+            seed, batch: As of :meth:`sample`.
 
         Raises:
             ValueError: If the prior has no such code, or the model is conditional.
@@ -124,8 +118,32 @@ class Model:
         x: Tensor = self.generate(z.flatten(0, 1), None, batch, seed).unflatten(0, z.shape[:2])
         return x
 
+    def translate(self, y: Tensor, seed: int = 0, back: bool = False, noise: bool = False) -> Tensor:
+        """Return the image that G makes of each, (n, C, H, W) in [-1, 1], if it goes from image to image.
+
+        Arguments:
+            y: Images, (n, C', H, W), as bytes or in [-1, 1], of any height and width that G takes.
+            seed: Of z and of ``noise``.
+            back: The other direction of a G that has two.
+            noise: Keep dropout on and take batch norm's statistics from these images, as pix2pix does.
+
+        Raises:
+            ValueError: If G does not go from image to image, or not in two directions, or y has other channels.
+        """
+        ways, condition = (getattr(self.generator, name, None) for name in ("directions", "condition"))
+        if not self.conditional or condition is None or (back and ways is None):
+            lacks = "back: it has one direction" if condition else "from image to image: its G is given none"
+            raise ValueError(f"this model does not go {lacks}")
+        if y.ndim != 4 or y.shape[1] != condition[0]:
+            raise ValueError(f"images of shape {tuple(y.shape[1:])}: this model takes {condition[0]} channels")
+        y = y if ways is None else torch.cat([y, y], 1)
+        x = self.generate(self._draw(len(y), seed), y, 16, seed, noise)
+        return x if ways is None else x.chunk(2, 1)[0 if back else 1]  # of (G_A(y), G_B(y)); G_B leads from A to B
+
     @torch.no_grad()
-    def generate(self, z: Tensor, y: Tensor | None = None, batch: int = 256, seed: int = 0) -> Tensor:
+    def generate(
+        self, z: Tensor, y: Tensor | None = None, batch: int = 256, seed: int = 0, noise: bool = False
+    ) -> Tensor:
         """Return G(z) in evaluation mode, (n, ...), images in [-1, 1].
 
         Arguments:
@@ -133,12 +151,13 @@ class Model:
             y: The condition of each, (n, ...), if the model is conditional.
             batch: How many to generate at once.
             seed: Of layers that add noise whenever they are called.
+            noise: Training mode instead: with dropout and the batch's own statistics, which G does not keep.
 
         Raises:
             ValueError: If the model is conditional and y is missing or of another length.
         """
         y = self._conditions(y, len(z))
-        with self._at_rest():
+        with self._at_rest(noise):
             seed_networks(key(seed, "networks"), self.device)
             parts = z.to(self.device).split(batch)
             if y is None:
@@ -170,10 +189,9 @@ class Model:
         Arguments:
             n: How many pairs of independent z, at least 1.
             steps: The samples of each way, its two ends among them; at least 2.
-            seed: The seed of z.
             kind: "spherical" or "linear", see :func:`path`; spherical by default if the prior is.
             y: The condition of each pair, (n, ...), if the model is conditional.
-            batch: How many to generate at once.
+            seed, batch: As of :meth:`sample`.
 
         Raises:
             ValueError: If n is below 1, steps below 2, the kind unknown, or y missing or of another length.
@@ -229,7 +247,7 @@ class Model:
         best, distances = [], []
         for begin in range(0, len(x), batch):
             rows, several = slice(begin, begin + batch), slice(begin * restarts, (begin + batch) * restarts)
-            target = _signed(x[rows].to(self.device)).repeat_interleave(restarts, 0)  # (b restarts, ...)
+            target = signed(x[rows].to(self.device)).repeat_interleave(restarts, 0)  # (b restarts, ...)
             given = () if y is None else (y[rows].repeat_interleave(restarts, 0),)
             z, errors = self._descend(starts[several], given, target, steps, lr, seed)
             least, winner = errors.unflatten(0, (-1, restarts)).min(1)  # (b,)
@@ -286,8 +304,9 @@ class Model:
             raise ValueError(f"{folder}: {error}") from None
         return cls(generator.to(where).eval(), prior, bool(config.get("conditional")), None, config, values)
 
-    def _draw(self, n: int, seed: int) -> Tensor:
-        return self.prior.draw(n, torch.Generator(self.device).manual_seed(seed))
+    def _draw(self, n: int, seed: int, truncation: float | None = None) -> Tensor:
+        z = self.prior.draw(n, torch.Generator(self.device).manual_seed(seed))
+        return z if truncation is None else self.prior.truncate(z, truncation)
 
     def _conditions(self, y: Tensor | None, n: int) -> Tensor | None:
         """The n conditions where G is; None if it takes none."""
@@ -296,19 +315,22 @@ class Model:
         if y is None or len(y) != n:
             got = "none" if y is None else str(len(y))
             raise ValueError(f"this model is conditional: it needs {n} conditions y, got {got}")
-        return y.to(self.device)
+        return signed(y.to(self.device))
 
     @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """G in evaluation mode; its mode and the caller's default generators come back after it."""
+    def _at_rest(self, noise: bool = False) -> Iterator[None]:
+        """G in evaluation mode, or with noise; its mode and the caller's default generators come back after it."""
         modes = {module: module.training for module in self.generator.modules()}
-        self.generator.eval()
+        kept = {buffer: buffer.clone() for buffer in self.generator.buffers()} if noise else {}
+        self.generator.train(noise)
         try:
             with undisturbed(self.device):
                 yield
         finally:
             for module, training in modes.items():
                 module.training = training
+            for buffer, value in kept.items():
+                buffer.copy_(value)
 
     def _descend(
         self, z: Tensor, given: tuple[Tensor, ...], target: Tensor, steps: int, lr: float, seed: int
@@ -336,50 +358,3 @@ class Model:
                 with torch.no_grad():
                     z.copy_(self.prior.project(z))
         return best, least
-
-
-def nearest(x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index of the example nearest to each x, and its Euclidean distance over numbers in [-1, 1].
-
-    Samples beside their nearest examples show whether G has learnt or only remembers; at distance 0 it copied.  The
-    search is exact, in float64, a few examples at a time.
-
-    Arguments:
-        x: Samples, (n, ...), floats in [-1, 1] or uint8.
-        examples: What to search, (N, ...), likewise.
-
-    Returns:
-        The indices, (n,) int64, and the distances, (n,) float32, where x is.
-
-    Raises:
-        ValueError: If there is no example, or the shapes differ.
-    """
-    if len(examples) == 0 or x.shape[1:] != examples.shape[1:]:
-        given, searched = tuple(x.shape[1:]), tuple(examples.shape[1:])
-        raise ValueError(f"nearest: {len(examples)} examples of {searched} for samples of {given}; the data of the run")
-    device = torch.device("cpu") if x.device.type == "mps" else x.device  # which has no float64
-    rows = min(2048, max(1, _NUMBERS // max(1, math.prod(x.shape[1:]))))  # also bounds the (m, k) below
-    index, distance = torch.zeros(len(x), dtype=torch.long, device=device), torch.zeros(len(x), device=device)
-    for start in range(0, len(x), rows):
-        a = _numbers(x[start : start + rows], device)  # (m, d)
-        least, winner = torch.full((len(a),), math.inf, dtype=a.dtype, device=device), index[start : start + rows]
-        for begin in range(0, len(examples), rows):
-            b = _numbers(examples[begin : begin + rows], device)  # (k, d)
-            # |a - b|^2 = |a|^2 + |b|^2 - 2 a b, of which |a|^2 decides nothing
-            value, place = torch.addmm(b.square().sum(1), a, b.mT, alpha=-2).min(1)  # (m, k) -> (m,)
-            winner.copy_(torch.where(value < least, place + begin, winner))
-            least = torch.minimum(value, least)
-        # Of the winner itself, without the cancellation of that sum: a copy is at exactly 0.
-        found = _numbers(examples[winner.to(examples.device)], device)  # (m, d)
-        distance[start : start + rows] = (a - found).square().sum(1).sqrt()
-    return index.to(x.device), distance.to(x.device)
-
-
-def _numbers(x: Tensor, device: torch.device) -> Tensor:
-    """Examples as rows of float64 in [-1, 1], (n, d)."""
-    return _signed(x.detach().to(device)).flatten(1).to(torch.float64)
-
-
-def _signed(x: Tensor) -> Tensor:
-    """Bytes as what networks are shown, float32 in [-1, 1]; floats as they are."""
-    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x

@@ -14,7 +14,7 @@ from torch import nn
 from organza import objective, optimizer, prior, term
 from organza.data import Spec
 from organza.evaluation import Evaluation
-from organza.game import Augment, Constraint, Game
+from organza.game import Augment, Constraint, Game, Replay
 from organza.part import KINDS, Part, build, checked, hint, part, written
 from organza.round import Batch, Draw, key
 from organza.training import Training
@@ -47,6 +47,7 @@ class Plan:
         training: The fields of :class:`~organza.training.Training`.
         terms: What else enters the losses.
         augment: What D sees instead of x.
+        replay: The fakes that D is shown instead of G's newest.
         constraints: What is done to weights after a step.
         conditional: Whether the networks take the condition y.
         joint: Whether D sees real and fake in one call.
@@ -64,6 +65,7 @@ class Plan:
     training: Part
     terms: tuple[Part, ...] = ()
     augment: Part | None = None
+    replay: Part | None = None
     constraints: tuple[Part, ...] = ()
     conditional: bool = False
     joint: bool = False
@@ -210,6 +212,7 @@ class _Schema:
         training: Training,
         terms: Sequence[term.Term] = (),
         augment: Augment | None = None,
+        replay: Replay | None = None,
         constraints: Sequence[Constraint] = (),
         conditional: bool = False,
         joint: bool = False,
@@ -226,11 +229,12 @@ _NOUNS: dict[str, Any] = {
     "objective": objective.Objective,
     "terms": term.Term,
     "augment": Augment,
+    "replay": Replay,
     "constraints": Constraint,
     "training": Training,
     "evaluation": Evaluation,
 }
-_OF_THE_GAME = ("prior", "objective", "terms", "augment", "constraints")
+_OF_THE_GAME = ("prior", "objective", "terms", "augment", "replay", "constraints")
 
 
 def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:

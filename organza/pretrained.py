@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -31,7 +32,7 @@ from organza import prior as priors
 from organza.prior import Prior
 from organza.run import write_bytes, write_text
 
-__all__ = ["generator", "is_pretrained", "prior", "read", "write"]
+__all__ = ["brief", "generator", "is_pretrained", "prior", "read", "translates", "write"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -62,8 +63,7 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     # A copy of each: safetensors refuses strides and shared memory (tied weights).
     whole = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
     data = save(whole, {"format": "pt"})  # the metadata that other readers of such files ask for
-    # Of a path only its last part: where a file lay is nobody else's business.
-    facts = {**config, **({"data": PurePath(config["data"]).name} if config.get("data") else {})}
+    facts = {**config, **({"data": brief(config["data"])} if config.get("data") else {})}
     described = {"format": FORMAT, "organza": __version__, **facts, "sha256": hashlib.sha256(data).hexdigest()}
     try:
         text = json.dumps(described, indent=2, allow_nan=False) + "\n"
@@ -77,6 +77,22 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     write_bytes(path / WEIGHTS, data)
     write_text(path / CARD, _card(path.resolve().name, facts))
     return path
+
+
+def brief(data: str) -> str:
+    """Data without the folders that they lie in, which are nobody else's business: "faces from edges".
+
+    Of a path only the last part; of two sources ("X from Y", "A and B": see :mod:`organza.data.pairs`) that of each.
+    """
+    sides = [data] if os.path.exists(data) else re.split(r"(\s(?:from|and)\s)", data)
+    return "".join(side if i % 2 else PurePath(side).name for i, side in enumerate(sides))
+
+
+def translates(generator: Any) -> bool:
+    """Whether G, as the part of a plan, makes images from images."""
+    if not isinstance(generator, Mapping):
+        return False
+    return "condition" in generator or hasattr(getattr(networks, str(generator.get("kind")), None), "directions")
 
 
 def is_pretrained(folder: str | os.PathLike[str]) -> bool:
@@ -169,12 +185,17 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
     shape = tuple(part.get("shape", ())) if isinstance(part, Mapping) else ()
     images = len(shape) == 3
     task = "\npipeline_tag: unconditional-image-generation" if images and not config.get("conditional") else ""
+    task = "\npipeline_tag: image-to-image" if translates(part) else task
     rows = {
         "generator": _kinds(part) or "a program’s own module",
         "parameters": _count(config.get("parameters")),
         "prior of z": _call(config.get("prior")),
         "makes": " x ".join(map(str, shape)) + " (channels, height, width)" * images,
-        "conditional": "yes: `sample(n, y=...)` takes a label for each" if config.get("conditional") else "no",
+        "conditional": "yes, on images: `translate(y)`"
+        if translates(part)
+        else "yes: `sample(n, y=...)` takes a label for each"
+        if config.get("conditional")
+        else "no",
         "data": config.get("data"),
         "recipe": config.get("recipe"),
         "objective": " + ".join(_kinds(each) for each in (config.get("objective"), *config.get("terms", ())) if each),
@@ -187,7 +208,11 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
     shaped = f"  # (64, {', '.join(map(str, shape))})" + ", values in [-1, 1]" * images if shape else ""
     values = config.get("values")
     own_numbers = f"\nx = model.restore(x)  # as the data: {values.get('dtype')}" if isinstance(values, Mapping) else ""
+    use = f"x = model.sample(64, seed=0{y}){shaped}"
     command = f"organza sample {shlex.quote(name)} -n 100 --out grid.png"
+    if translates(part):
+        use = "x = model.translate(y)  # of images (n, C, H, W), bytes or in [-1, 1]"
+        command, y = f"organza translate {shlex.quote(name)} INPUT --out DIR", ""
     command = f"\nOn the command line: `{command}`.\n" if part and not y else ""
     references = "".join(f"- {line}\n" for line in config.get("references", ()))
     return f"""---
@@ -213,7 +238,7 @@ A generator G(z) trained as one player of a generative adversarial network with 
 import organza as oz
 
 model = oz.Model.from_pretrained({json.dumps(name, ensure_ascii=False)}{own})  # the path of this folder
-x = model.sample(64, seed=0{y}){shaped}{own_numbers}
+{use}{own_numbers}
 ```
 {command}
 The same seed gives the same samples on the same machine and version of PyTorch.

@@ -115,7 +115,9 @@ class Watch:
             "report": str(folder / "report.html"),
             "stopped": self.signal is not None,
         }
-        next_ = f"organza resume {folder}" if self.signal else f"organza sample {folder} -n 100 --seed 1 --out grid.png"
+        images = getattr(model.generator, "condition", None)
+        use = f"translate {folder} INPUT --out DIR" if images else f"sample {folder} -n 100 --seed 1 --out grid.png"
+        next_ = f"organza resume {folder}" if self.signal else f"organza {use}"
         lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
         said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"
         text = "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"])

@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from organza.round import Round, Verdict
 
-__all__ = ["Classification", "FeatureMatching", "Lazy", "MutualInformation", "Reconstruction", "Term"]
+__all__ = [
+    "Classification",
+    "Cycle",
+    "FeatureMatching",
+    "Identity",
+    "Lazy",
+    "MutualInformation",
+    "Reconstruction",
+    "Term",
+]
 
 
 class Term(nn.Module):
@@ -103,6 +113,53 @@ class Reconstruction(Term):
     def generator(self, round: Round) -> Tensor:
         difference = round.fake - round.real
         return difference.abs() if self.norm == "l1" else difference**2
+
+
+class Cycle(Term):
+    r"""How far the way there and back leads from where it began, :math:`|G(G(y)) - y|` per element.
+
+    For a G of two directions at once: from the joined pair y = (a, b) it makes :math:`G(z, y) = (G_A(b), G_B(a))`, and
+    from these :math:`(G_A(G_B(a)), G_B(G_A(b)))`.  The weight is that of either domain: the mean over the pair halves
+    it as it halves the objective.
+
+    References:
+        Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu, Park, Isola, Efros, 2017),
+        equation 2
+
+    Arguments:
+        weight: lambda, the weight of the mean over all elements.
+    """
+
+    def __init__(self, weight: float | Callable[[int], float] = 10.0) -> None:
+        super().__init__(weight)
+
+    def generator(self, round: Round) -> Tensor:
+        assert round.y is not None, "a cycle needs data of the kind A and B"
+        back: Tensor = round.generator(round.z, round.fake)  # (B, 2C, H, W)
+        return (back - round.y).abs()
+
+
+class Identity(Term):
+    r"""What is of the wanted domain already should stay: :math:`|G_A(a) - a|` and :math:`|G_B(b) - b|` per element.
+
+    For the G of :class:`Cycle`, which is asked again with the halves of y = (a, b) exchanged.  It keeps colours.
+
+    References:
+        Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu, Park, Isola, Efros, 2017),
+        section 5.2
+
+    Arguments:
+        weight: The weight of the mean over all elements; the authors take half of the cycle's.
+    """
+
+    def __init__(self, weight: float | Callable[[int], float] = 5.0) -> None:
+        super().__init__(weight)
+
+    def generator(self, round: Round) -> Tensor:
+        assert round.y is not None, "an identity needs data of the kind A and B"
+        a, b = round.y.chunk(2, 1)
+        same: Tensor = round.generator(round.z, torch.cat([b, a], 1))  # (B, 2C, H, W)
+        return (same - round.y).abs()
 
 
 class Classification(Term):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["AS_THEY_ARE", "Values"]
+__all__ = ["AS_THEY_ARE", "Values", "signed"]
 
 _INTEGERS = {"uint8": 255, "uint16": 65535}
 _DIGIT = 2.0**-24
@@ -139,3 +139,8 @@ class Values:
 
 
 AS_THEY_ARE = Values()
+
+
+def signed(x: Tensor) -> Tensor:
+    """Bytes as what networks are shown, float32 in [-1, 1]; floats as they are."""
+    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x

@@ -29,6 +29,7 @@ PUBLIC = [
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
 L0 |= {"replay", "values", "joint", "nn"}
 L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained", "scores"}
+L1 |= {"nearest"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
 L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
@@ -42,23 +43,22 @@ LAYERS = {
     "game": (1, L0),
     "moves": (1, L0 | {"game"}),
     "theory": (1, L0 | {"game", "moves"}),
-    "model": (1, L0 | {"picture", "run", "pretrained"}),
+    "model": (1, L0 | {"picture", "run", "pretrained", "nearest"}),
     "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run"}),
     "scores": (1, {"run", "picture", "metrics"}),
     "data": (1, {"values", "joint"}),
     **dict.fromkeys(("distributed", "metrics", "run"), (1, {"distributed"})),
+    "nearest": (1, {"values"}),
     **dict.fromkeys(L2, (2, BELOW_2)),
     "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it
     "part": (3, BELOW_3),
     "plan": (3, BELOW_3 | {"part"}),
     "recipes": (3, BELOW_3 | {"plan"}),
-    "lab": (3, BELOW_3 | {"plan", "recipes"}),
-    "auto": (3, BELOW_3 | {"plan", "recipes"}),
+    **dict.fromkeys(("lab", "auto"), (3, BELOW_3 | {"plan", "recipes"})),
     "decision": (3, BELOW_3 | {"plan", "recipes", "auto"}),
     "api": (3, BELOW_3 | {"plan", "recipes", "auto", "decision"}),
-    "server": (4, BELOW_4),
-    "progress": (4, BELOW_4),
+    **dict.fromkeys(("server", "progress"), (4, BELOW_4)),
     "cli": (4, BELOW_4 | {"server", "progress"}),
     "__main__": (4, {"cli"}),
     "__init__": (4, BELOW_4),  # lazily: see test_importing_is_light

@@ -148,3 +148,13 @@ def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
     }
     for name, folder in names.items():
         assert api.free_folder(Data(name, torch.zeros(1, 2)), "tiny").name == f"{folder}-tiny-1"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_images_from_images_have_recipes_of_their_own(device: str) -> None:
+    pairs = Spec((3, 32, 32), 100, condition=(1, 32, 32))
+    joined = Spec((6, 32, 32), 100, condition=(6, 32, 32), joined=True)
+    for data, recipe in ((pairs, "pix2pix"), (joined, "cyclegan")):
+        found = auto.choose(data, torch.device(device))
+        assert (found.recipe, found.images, found.minutes) == (recipe, 20_000, None)
+        RECIPES[found.recipe](data, found.images).fits(data)

@@ -32,9 +32,7 @@ def test_gray_with_alpha(tmp_path):
         open_data(f"{tmp_path / 'x.npy'}[background=255,0,0]")
 
 
-@pytest.mark.parametrize(
-    "part", ["background=pink", "background=256,0,0", "background=1,2", "ground=white", "background="]
-)
+@pytest.mark.parametrize("part", ["background=pink", "background=256,0,0", "background=1,2", "background="])
 def test_other_backgrounds_are_refused(rgba, part):
     with pytest.raises(ValueError, match="a background is white, black or r,g,b of 0 to 255"):
         open_data(f"{rgba[0]}[{part}]")

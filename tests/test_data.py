@@ -148,7 +148,7 @@ def test_digest_tells_data_apart():
 def test_data_says_what_it_is():
     assert (
         repr(Data("array", torch.zeros(2, 3)))
-        == "Data('array', Spec(shape=(3,), count=2, classes=0, condition=()), float32)"
+        == "Data('array', Spec(shape=(3,), count=2, classes=0, condition=(), joined=False), float32)"
     )
 
 

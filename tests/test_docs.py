@@ -84,6 +84,10 @@ def check(recipe: str, data: Data, settings: tuple[str, ...]) -> None:
 
 
 def stand_in(name: str) -> Data:
+    if " from " in name:
+        return Data(name, COLOUR.x, COLOUR.x.clone())
+    if " and " in name:
+        return Data(name, *[torch.cat([COLOUR.x, COLOUR.x], 1)] * 2)
     name = name.partition("[")[0]
     if name in ("ring", "grid25", "grid100", "spiral", "moons"):
         return POINTS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from organza import model as module
+from organza import nearest as module
 from organza.model import Model, nearest, path
 from organza.prior import Normal, Prior, Uniform
 

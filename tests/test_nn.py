@@ -22,12 +22,15 @@ from organza.nn import (
     MLPDiscriminator,
     MLPGenerator,
     PatchDiscriminator,
+    PatchPair,
     R3GANDiscriminator,
     R3GANGenerator,
     RectifierConvGenerator,
     RectifierGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
+    Translator,
+    TranslatorPair,
     UNetGenerator,
 )
 from organza.nn.layers import SpectralConv2d, SpectralLinear, pyramid
@@ -41,6 +44,10 @@ def eights(shape: tuple[int, ...]) -> list[int]:
     """A width for each stage of R3GAN, so that some change and some do not."""
     stages = len(pyramid(shape))
     return [8] * (stages - stages // 2) + [4] * (stages // 2)
+
+
+def twice(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (2 * shape[0], *shape[1:])
 
 
 MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
@@ -67,6 +74,9 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     ),
     "UNetGenerator": lambda shape: UNetGenerator((2, *shape[1:]), shape, 4),
     "PatchDiscriminator": lambda shape: PatchDiscriminator(shape, (2, *shape[1:]), 4, 1),
+    "Translator": lambda shape: Translator((2, *shape[1:]), shape, 4, 1),
+    "TranslatorPair": lambda shape: TranslatorPair(twice(shape), 2, 1),
+    "PatchPair": lambda shape: PatchPair(twice(shape), 4, 1),
 }
 LINEAR = {"BEGANGenerator", "R3GANGenerator", "RectifierConvGenerator"}  # their outputs may leave [-1, 1], as published
 every = pytest.mark.parametrize(("name", "shape"), [(n, s) for n in MAKERS for s in SHAPES], ids=str)
@@ -86,8 +96,12 @@ def given(name: str, shape: tuple[int, ...], n: int = 4) -> tuple[torch.Tensor, 
     first = torch.randn(n, *((6,) if "Generator" in name else shape), generator=chance)
     if name.startswith(("R3GAN", "CGAN")):
         return first, torch.arange(n) % 3
-    if name in ("UNetGenerator", "PatchDiscriminator"):
+    if name in ("UNetGenerator", "PatchDiscriminator", "Translator"):
         return first, torch.randn(n, 2, *shape[1:], generator=chance)
+    if name == "TranslatorPair":
+        return first, torch.randn(n, *twice(shape), generator=chance)
+    if name == "PatchPair":
+        return (torch.randn(n, *twice(shape), generator=chance),)
     return (first,)
 
 
@@ -106,12 +120,13 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...]) -> None:
     network = awake(MAKERS[name](shape))
     y = network(*given(name, shape))
     assert y.isfinite().all()
-    if name == "PatchDiscriminator":
-        assert y.ndim == 3 and len(y) == 4
+    makes = "Generator" in name or "Translator" in name
+    if name.startswith("Patch"):
+        assert len(y) == 4 and y.shape[1:-2] == ((2,) if name == "PatchPair" else ())
     else:
-        made = grown(shape, 2) if name == "JointGenerator" else shape
-        assert y.shape == ((4, *made) if "Generator" in name else (4,))
-    if "Generator" in name and name not in LINEAR:
+        wanted = {"TranslatorPair": twice(shape), "JointGenerator": grown(shape, 2)}.get(name, shape)
+        assert y.shape == ((4, *wanted) if makes else (4,))
+    if makes and name not in LINEAR:
         assert y.abs().max() <= 1
     (y * torch.randn(y.shape)).sum().backward()
     for parameter, weight in network.named_parameters():
@@ -131,7 +146,7 @@ def test_save_and_load_and_no_chance_in_evaluation(name: str, shape: tuple[int, 
 @every
 def test_training_draws_from_dropout_alone(name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """No network draws noise of its own: with every source of chance but dropout poisoned, it still runs."""
-    network = MAKERS[name](shape)
+    network, x = MAKERS[name](shape), spaced(name, shape)
 
     def poison(*args: object, **kwargs: object) -> None:
         raise AssertionError("a network drew from the global generator")
@@ -140,19 +155,14 @@ def test_training_draws_from_dropout_alone(name: str, shape: tuple[int, ...], mo
         monkeypatch.setattr(torch, source, poison)
     dropouts = [m for m in network.modules() if isinstance(m, nn.Dropout)]
     before = torch.get_rng_state()
-    network(*given_fixed(name, shape))
+    network(*x)
     assert torch.equal(before, torch.get_rng_state()) != bool(dropouts)
 
 
-def given_fixed(name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-    """The same without drawing."""
-    first = torch.linspace(-1, 1, 2 * (6 if "Generator" in name else torch.Size(shape).numel()))
-    first = first.view(2, *((6,) if "Generator" in name else shape))
-    if name.startswith(("R3GAN", "CGAN")):
-        return first, torch.tensor([0, 2])
-    if name in ("UNetGenerator", "PatchDiscriminator"):
-        return first, torch.linspace(-1, 1, 2 * 2 * shape[1] * shape[2]).view(2, 2, *shape[1:])
-    return (first,)
+def spaced(name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    """The same with numbers that are not drawn."""
+    drawn = given(name, shape, 2)
+    return tuple(torch.linspace(-1, 1, x.numel()).view(x.shape) if x.is_floating_point() else x for x in drawn)
 
 
 @pytest.mark.parametrize(

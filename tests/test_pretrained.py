@@ -87,6 +87,19 @@ class Tied(nn.Module):
         return self.two(self.one(z).tanh())
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("mnist[:50000]", "mnist[:50000]"),
+        ("/home/me/photos", "photos"),
+        ("/home/me/photos[fold%10!=0] from ../old/edges[fold%10!=0]", "photos[fold%10!=0] from edges[fold%10!=0]"),
+        ("/home/me/horses and /tmp/zebras", "horses and zebras"),
+    ],
+)
+def test_where_the_data_lay_is_not_told(data, said):
+    assert pretrained.brief(data) == said
+
+
 def test_a_programs_own_generator(tmp_path):
     model = Model(Tied(), Normal(3))
     folder = model.save_pretrained(tmp_path / "m")

@@ -1,6 +1,7 @@
 """Every recipe: complete, honest in its first line, and in little it trains, resumes to the same bits and samples."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from organza.data import Data, Spec, open_data
 from organza.game import Game
 from organza.plan import Plan
-from organza.recipes import MINUTES, RECIPES, recipe, reduced
+from organza.recipes import MINUTES, RECIPES, example, recipe, reduced
 from organza.recipes.r3gan import gamma, widths
+from organza.round import Batch, Draw
 from organza.run import Run
 from organza.training import fit
 
@@ -19,7 +21,16 @@ ODD, POINTS = Spec((3, 33, 20), 50, 0, (4,)), Spec((2,), 100, 3)  # with labels,
 SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
+PICTURES |= {"pix2pix", "cyclegan"}
 every = pytest.mark.parametrize("name", RECIPES)
+
+
+def of_its_kind(name: str, data: Spec) -> Spec:
+    """The data as the recipe asks for them: with an image each as condition, or two sets joined."""
+    if name == "pix2pix":
+        return replace(data, condition=(2, *data.shape[1:]))
+    both = (2 * data.shape[0], *data.shape[1:])
+    return replace(data, shape=both, condition=both, joined=True) if name == "cyclegan" else data
 
 
 def sizes(plan: Plan) -> tuple[int, int]:
@@ -38,6 +49,7 @@ def test_every_recipe_fits_every_kind_of_data(name: str, data: Spec) -> None:
         with pytest.raises(ValueError, match=rf"recipe {name} is for images .* the data are .*; try --recipe quick"):
             RECIPES[name](data)
         return
+    data = of_its_kind(name, data)
     plan = RECIPES[name](data, 6400)
     plan.fits(data)
     assert plan.recipe == name and plan.training["images"] == 6400
@@ -74,9 +86,13 @@ def pictures() -> Data:
     return open_data("digits[:40]")
 
 
+OTHERS = {"pix2pix": "digits[:4] from edges", "cyclegan": "digits[:4] and digits[4:7]"}
+
+
 @every
 def test_trains_resumes_to_the_same_bits_and_samples(name: str, pictures: Data, tmp_path) -> None:
     """In little, with every part and schedule: cut after three rounds and continued, against never stopped."""
+    pictures = open_data(OTHERS[name]) if name in OTHERS else pictures
     plan = reduced(RECIPES[name](pictures.spec, 6400)).set({"training.log_every": 8, "training.sample_every": 0})
     rounds = 0
 
@@ -98,8 +114,9 @@ def test_trains_resumes_to_the_same_bits_and_samples(name: str, pictures: Data, 
         ends[folder] = {f"{g}/{n}": value for g, tensors in groups.items() for n, value in tensors.items()}
     assert ends["whole"].keys() == ends["cut"].keys()
     assert all(torch.equal(value, ends["cut"][n]) for n, value in ends["whole"].items())
-    drawn = model.sample(5, seed=1, y=pictures.y[:5])
-    assert drawn.shape == (5, 1, 28, 28) and drawn.isfinite().all()
+    y = pictures.gather(torch.arange(4))[1]
+    drawn = model.sample(4, seed=1, y=y)
+    assert drawn.shape == (4, *pictures.spec.shape) and drawn.isfinite().all()
     start = plan.game().generator.state_dict()
     assert any(not torch.equal(value, start[n]) for n, value in model.generator.state_dict().items())
 
@@ -166,3 +183,59 @@ def test_an_untrained_generator_of_2014_makes_the_mean_image(pictures: Data) -> 
     torch.testing.assert_close(state.average.end.bias, end.bias)  # type: ignore[union-attr]
     state.game.prime(lambda: torch.zeros(1, 28, 28))  # a G that is no longer fresh is left alone
     torch.testing.assert_close(2 * end.bias.sigmoid() - 1, pictures.mean.flatten(), rtol=0, atol=1e-5)  # type: ignore[union-attr]
+
+
+def test_pix2pix_and_cyclegan_have_their_published_sizes() -> None:
+    assert sizes(RECIPES["pix2pix"](example("pix2pix")))[1] == 2_768_705
+    assert sizes(RECIPES["cyclegan"](example("cyclegan"))) == (2 * 11_378_179, 2 * 2_764_737)
+    plan = RECIPES["pix2pix"](example("pix2pix"))
+    rate = plan.play().generator_optimizer.lr  # type: ignore[attr-defined]
+    assert [rate(400 * epoch) for epoch in (0, 100, 150, 200)] == pytest.approx([2e-4, 2e-4, 1e-4, 0])
+    assert plan.training["images"] == 200 * 400 and plan.training["batch"] == 1
+
+
+def test_l1_alone_is_a_setting() -> None:
+    """Then D's verdict leaves no trace in G's loss."""
+    data = Spec((1, 28, 28), 4, condition=(1, 28, 28))
+    game = reduced(RECIPES["pix2pix"](data)).set({"objective.g": 0}).game()
+    x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    batch = Batch(x, -x, Draw(torch.Generator(), 2), 0, 0)
+    z, fake = game.generate(batch)
+    loss = game.loss(game.look(batch, z, fake, "generator"), "generator")
+    torch.testing.assert_close(loss, 100 * (fake - x).abs().mean())
+
+
+def test_cyclegan_weighs_as_the_paper_does() -> None:
+    """Half the sum over domains of (D(G) - 1)^2 + 10 |cycle| + 5 |identity|, and for D of the mean of its squares."""
+    data = Spec((2, 28, 28), 4, condition=(2, 28, 28), joined=True)
+    game = reduced(RECIPES["cyclegan"](data)).game()
+    y = torch.rand(2, 2, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    batch = Batch(y, y, Draw(torch.Generator().manual_seed(0), 2), 0, 0)
+    z, fake = game.generate(batch)
+    G, D = game.generator, game.discriminator
+    (a, b), (fake_a, fake_b) = y.chunk(2, 1), fake.chunk(2, 1)
+    loss = game.loss(game.look(batch, z, fake, "generator"), "generator")
+    cycle = (G.a(z, fake_b) - a).abs().mean() + (G.b(z, fake_a) - b).abs().mean()
+    same = (G.a(z, a) - a).abs().mean() + (G.b(z, b) - b).abs().mean()
+    fooled = (D.a(fake_a) - 1).square().mean() + (D.b(fake_b) - 1).square().mean()
+    torch.testing.assert_close(loss, 0.5 * (fooled + 10 * cycle + 5 * same))
+    loss = game.loss(game.look(batch, z, fake, "discriminator"), "discriminator")
+    real = (D.a(a) - 1).square().mean() + (D.b(b) - 1).square().mean()
+    false = D.a(fake_a).square().mean() + D.b(fake_b).square().mean()
+    torch.testing.assert_close(loss, 0.5 * 0.5 * (real + false))
+    assert len(game.replay.fakes) == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("pix2pix", "digits[:4]", "recipe pix2pix is for pairs of images, 'X from Y', as in 'photos from maps'"),
+        ("pix2pix", "digits[:4] and digits[4:8]", "the data are two unpaired sets; try --recipe cyclegan"),
+        ("cyclegan", "digits[:4] from edges", "'photos and maps'; the data are pairs; try --recipe pix2pix"),
+        ("cyclegan", "digits[:4]", "recipe cyclegan is for two sets of images, 'A and B'"),
+    ],
+)
+def test_data_of_another_kind_are_refused_in_one_line(name: str, source: str, said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        RECIPES[name](open_data(source).spec)
+    assert said in str(caught.value) and "\n" not in str(caught.value)

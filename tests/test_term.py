@@ -11,7 +11,16 @@ from organza.penalty import R1
 from organza.prior import Codes, Normal
 from organza.round import Verdict
 from organza.schedule import Linear
-from organza.term import Classification, FeatureMatching, Lazy, MutualInformation, Reconstruction, Term
+from organza.term import (
+    Classification,
+    Cycle,
+    FeatureMatching,
+    Identity,
+    Lazy,
+    MutualInformation,
+    Reconstruction,
+    Term,
+)
 
 
 class Counting(Term):
@@ -85,6 +94,32 @@ def test_reconstruction(norm, reference):
 def test_refusals(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def two_way(z, y):
+    """G(z, (a, b)) = (2b, a / 2): each direction undoes the other."""
+    a, b = y.chunk(2, 1)
+    return torch.cat([2 * b, a / 2], 1)
+
+
+def test_a_cycle_that_closes_costs_nothing_and_identity_is_of_swapped_halves():
+    y = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    a, b = y.chunk(2, 1)
+    round = SimpleNamespace(y=y, z=torch.zeros(3, 0), fake=two_way(None, y), generator=two_way)
+    assert Cycle().weight == 10 and Identity().weight == 5
+    assert not Cycle().generator(round).any() and Cycle().discriminator(round) is None
+    torch.testing.assert_close(Identity().generator(round), torch.cat([a.abs(), b.abs() / 2], 1))
+    round.generator = lambda z, y: two_way(z, y) + 1
+    torch.testing.assert_close(Cycle().generator(round), torch.ones_like(y))
+
+
+def test_the_weight_of_a_cycle_is_that_of_either_domain():
+    """Mean over the pair = half the sum over domains, which is also what the objective's mean over (B, 2, h, w) is."""
+    y = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    fake = two_way(None, y)
+    round = SimpleNamespace(y=y, z=None, fake=fake, generator=lambda z, y: y)
+    each = [l1_loss(f, x) for f, x in zip(fake.chunk(2, 1), y.chunk(2, 1), strict=True)]
+    torch.testing.assert_close(Cycle().generator(round).mean(), sum(each) / 2)
 
 
 def looked(real=None, fake=None, y=None, z=None, labelled=None, critic=None):

@@ -195,7 +195,7 @@ def test_the_pixel_discriminator_is_three_maps_of_each_pixel():
 @pytest.mark.parametrize(("layers", "patch"), [(0, 1), (1, 16), (2, 34), (3, 70), (5, 286)])
 def test_a_logit_sees_exactly_its_patch(layers, patch):
     side, step = patch + 4 * 2**layers, 2**layers
-    discriminator = PatchDiscriminator((1, side, side), width=2, layers=layers, norm=False).double()
+    discriminator = PatchDiscriminator((1, side, side), width=2, layers=layers, norm="none").double()
     x = random(1, 1, side, side).double().requires_grad_()
     logits = discriminator(x)
     middle = logits.shape[1] // 2
@@ -211,7 +211,7 @@ def test_a_logit_sees_exactly_its_patch(layers, patch):
 
 
 @pytest.mark.parametrize(("shape", "layers"), [((1, 28, 28), 3), ((3, 33, 50), 3), ((3, 24, 49), 3), ((2, 6, 9), 1)])
-@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 def test_there_is_a_logit_for_each_patch(shape, layers, norm):
     discriminator = PatchDiscriminator(shape, (2, *shape[1:]), 4, layers, norm)
     x, y = (random(3, c, *shape[1:]).requires_grad_() for c in (shape[0], 2))

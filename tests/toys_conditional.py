@@ -10,8 +10,9 @@ from toys import PLAIN, Judge, Toy, mlp, pictures, points, toy
 from organza.data import Data
 from organza.objective import Hinge, LeastSquares, NonSaturating, Scaled
 from organza.prior import Normal
+from organza.replay import ImagePool
 from organza.round import Verdict
-from organza.term import Reconstruction, Term
+from organza.term import Cycle, Identity, Reconstruction, Term
 
 
 class Concatenated(nn.Module):
@@ -126,42 +127,6 @@ class Judges(nn.Module):
         return torch.cat([self.a(a), self.b(b)], 1)  # (B, 2, 3, 3)
 
 
-class Cycle(Term):
-    """There and back: |G(G(y)) - y| in both domains (Zhu, Park, Isola, Efros, 2017)."""
-
-    def generator(self, round):
-        return (round.generator(round.z, round.fake) - round.y).abs()
-
-
-class Identity(Term):
-    """What is of the wanted domain already should stay: |G_A(a) - a| and |G_B(b) - b|."""
-
-    def generator(self, round):
-        return (round.generator(round.z, round.y.roll(1, 1)) - round.y).abs()
-
-
-class Pool(nn.Module):
-    """The image pool: once it is full, D is shown an old fake half of the time (Shrivastava et al., 2017)."""
-
-    def __init__(self, size: int, *shape: int):
-        super().__init__()
-        self.register_buffer("fakes", torch.zeros(size, *shape))
-        self.register_buffer("count", torch.tensor(0))
-
-    @torch.no_grad()
-    def forward(self, fake, draw):
-        shown, size = fake.clone(), len(self.fakes)
-        slots = draw(lambda n, g: torch.randint(2 * size, (n,), generator=g, device=g.device)).tolist()
-        for row, slot in enumerate(slots):
-            if self.count < size:
-                self.fakes[self.count] = fake[row]
-                self.count += 1
-            elif slot < size:
-                shown[row] = self.fakes[slot]
-                self.fakes[slot] = fake[row]
-        return shown
-
-
 def pairs(channels: int) -> Data:
     """Pictures x with a picture each as condition."""
     x = pictures(channels).gather(torch.arange(20))[0].to(torch.get_default_dtype())
@@ -199,7 +164,7 @@ def cyclegan() -> Toy:
         Normal(0),
         pairs(2),
         terms=[Cycle(10.0), Identity(5.0)],
-        replay=Pool(20, 2, 8, 8),
+        replay=ImagePool(20),
         conditional=True,
     )
 

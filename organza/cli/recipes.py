@@ -20,7 +20,7 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the recipes, or print one's reference and complete plan."""
-    from organza.recipes import RECIPES, SHAPES
+    from organza.recipes import RECIPES, example
     from organza.recipes import recipe as named
 
     if name is None:
@@ -31,9 +31,9 @@ def recipes(
     make = named(name)
     from inspect import getdoc
 
-    from organza.data import Spec, open_data
+    from organza.data import open_data
 
-    spec = Spec(SHAPES.get(name, (1, 28, 28)), 60_000) if data is None else open_data(data).spec
+    spec = example(name) if data is None else open_data(data).spec
     plan = make(spec).json()
     plan["data"] = data or "of " + " x ".join(map(str, spec.shape))
     short = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(plan, indent=2))

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -27,9 +28,9 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .labels import is_labels, read_labels
-from .tree import Tree
+from .tree import Folder, Tree
 
-__all__ = ["FORMATS", "read_folder"]
+__all__ = ["FORMATS", "listed", "read_folder", "read_image", "shape_of"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _CHANNELS = {"I;16": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -83,6 +84,38 @@ def read_folder(tree: Tree) -> Images:
         for _ in pool.map(partial(_decode, tree), files, x):
             pass
     return Images(torch.from_numpy(x), y, any(header.lossy for header in headers), labels, tuple(files))
+
+
+def listed(path: Path) -> list[Path]:
+    """The image files at a path, in order: that of a file, or those of a folder or of its sub-folders.
+
+    Raises:
+        ValueError: If there are none, or what lies there is doubtful.
+    """
+    return [path / name for name in _listed(Folder(path))[0]] if path.is_dir() else [path]
+
+
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """The (C, H, W) that `read_image` will give, without decoding it.
+
+    Raises:
+        ValueError: If the file is no image of the module's.
+    """
+    channels, height, width = _header(Folder(path.parent), path.name).shape
+    return channels, height, width
+
+
+def read_image(path: Path) -> Tensor:
+    """Read one image, (C, H, W), uint8 or uint16.
+
+    Raises:
+        ValueError: If the file is no image of the module's.
+    """
+    tree = Folder(path.parent)
+    header = _header(tree, path.name)
+    x = np.empty(header.shape, np.uint16 if header.bits == 16 else np.uint8)
+    _decode(tree, path.name, x)
+    return torch.from_numpy(x)
 
 
 def _listed(tree: Tree) -> tuple[list[str], Tensor | None, tuple[str, ...]]:

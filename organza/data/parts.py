@@ -1,6 +1,9 @@
 r"""Parts: what stands in brackets behind a data set's name, DATA[part], and makes another data set of it.
 
 - ``[start:stop]``: the examples from start to before stop, either of which may be empty for the end: mnist[:50000];
+- ``[fold%10=0]``: a tenth of a folder's images, and ``[fold%10!=0]``, the others.  The fold of an image is a hash of
+  its file's name before the first "-": siblings, 1f468-1f3fb.png and 1f468-1f469.png, fall on one side, and so does the
+  same name in any folder;
 - ``[labels=n]``, ``[labels=n,seed=s]``: all labels forgotten but n, chosen by chance, as many of each class;
 - ``[background=white]``, black or r,g,b: images with alpha laid on a background;
 - ``[joint]``: each example together with its label as one example, see `organza.joint`.
@@ -10,8 +13,10 @@ Several may follow each other.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,9 +42,12 @@ def part(data: Data, text: str) -> Data:
     few = re.fullmatch(r"labels=(\d+)(?:,seed=(\d+))?", asked)
     if few:
         return _few_labels(data, int(few[1]), int(few[2] or 0))
+    fold = re.fullmatch(r"fold%(\d+)(!?=)(\d+)", asked)
+    if fold:
+        return _fold(data, asked, int(fold[1]), int(fold[3]), fold[2] == "=")
     if asked == "joint":
         return _joined(data)
-    return composed(data, text) if "=" in asked else _sliced(data, asked)
+    return composed(data, text) if asked.startswith("background=") else _sliced(data, asked)
 
 
 def _sliced(data: Data, part: str) -> Data:
@@ -47,12 +55,28 @@ def _sliced(data: Data, part: str) -> Data:
     name = f"{data.name}[{part}]"
     found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part)
     if found is None:
-        raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, as in {data.name}[:{len(data) // 2}]")
+        known = f"[:{len(data) // 2}], [fold%10=0], [fold%10!=0], [labels=100], [background=white] or [joint]"
+        raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, or another, as in {data.name}{known}")
     first, last = int(found[1] or 0), int(found[2] or len(data))
     if not first < last <= len(data):
         raise ValueError(f"{name}: there are {len(data)} examples; needed is start < stop <= {len(data)}")
     y = None if data.y is None else data.y[first:last]
     return replace(data, name=name, x=data.x[first:last], y=y, files=data.files[first:last])
+
+
+def _fold(data: Data, part: str, folds: int, fold: int, inside: bool) -> Data:
+    """The examples whose file names fall into one of so many folds, or those that do not."""
+    name = f"{data.name}[{part}]"
+    if not data.files:
+        raise ValueError(f"{name}: folds go by the names of files, which {data.name} has not; use [start:stop]")
+    if not fold < folds:
+        raise ValueError(f"{name}: with {folds} folds they are numbered from 0 to {folds - 1}")
+    groups = (PurePath(file).stem.partition("-")[0] for file in data.files)
+    hashes = (int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "little") for group in groups)
+    index = [i for i, number in enumerate(hashes) if (number % folds == fold) == inside]
+    if not index:
+        raise ValueError(f"{name}: none of the {len(data)} examples falls there; take fewer folds")
+    return replace(data.rows(torch.tensor(index)), name=name)
 
 
 def _few_labels(data: Data, n: int, seed: int) -> Data:

@@ -8,6 +8,7 @@ may be in `arrays`, what a folder may hold in `images`.
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,15 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from organza.values import AS_THEY_ARE, Values
+from organza.values import AS_THEY_ARE, Values, signed
 
-from . import arrays, images, mnist, parts, synthetic
+from . import arrays, images, mnist, pairs, parts, synthetic
 from .tree import Archive, Folder
 
-__all__ = ["Data", "Source", "Spec", "names", "open_data"]
+__all__ = ["Data", "Source", "Spec", "held_out", "names", "open_data"]
 
 SPLITS = ("train", "test")
 _PART = re.compile(r"(?P<whole>.+)\[(?P<part>[^\[\]]*)\]")
+_WHICH = re.compile(r"(?P<start>\d*):(?P<stop>\d*)|fold%(?P<folds>\d+)(?P<sign>!?=)(?P<fold>\d+)")
 _DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
 
 
@@ -40,12 +42,14 @@ class Spec:
         count: The number N of examples.
         classes: The number of classes; 0 if there are no labels.
         condition: The shape of the condition y where it is no label: (k,) for vectors, (C, H, W) for images.
+        joined: Whether x is two images of unpaired sets joined along the channels, "A and B", and y the same.
     """
 
     shape: tuple[int, ...]
     count: int
     classes: int = 0
     condition: tuple[int, ...] = ()
+    joined: bool = False
 
     def blank(self, n: int) -> Tensor | None:
         """Return n conditions without content, as a batch has them, or None where the data has none."""
@@ -63,7 +67,7 @@ class Data:
         x: The examples, in the numbers of the data: images (N, C, H, W), uint8, uint16 or float32; signals (N, C, L) or
             vectors (N, d), float32.
         y: The conditions: labels, (N,), int64, 0 to classes - 1, -1 for unlabelled; vectors, (N, k), float32; images,
-            (N, C, H, W), like x; or None.
+            (N, C, H, W), like x, or x itself for two unpaired sets that are joined; or None.
         labels: The names of the classes, in the order of their labels; empty where they have none.
         lossy: Whether any image is known to come from a file compressed with loss, such as JPEG; a measure of
             likeness to such images also sees the traces of the compression.
@@ -94,7 +98,7 @@ class Data:
             condition = tuple(self.y.shape[1:])
         elif self.y is not None:
             classes = max(classes, int(self.y.max()) + 1)
-        return Spec(tuple(self.x.shape[1:]), len(self), classes, condition)
+        return Spec(tuple(self.x.shape[1:]), len(self), classes, condition, self.y is self.x)
 
     @cached_property
     def digest(self) -> str:
@@ -130,11 +134,20 @@ class Data:
         """
         index = index.to(self.x.device)
         x = self.values.inside(_taken(self.x, index))
-        return x, None if self.y is None else _signed(self.y.index_select(0, index))
+        return x, None if self.y is None else signed(self.y.index_select(0, index))
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
-        return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
+        return self._mapped(lambda each: each.to(device))
+
+    def rows(self, index: Tensor) -> "Data":
+        """Some of the examples, by index, (n,) int64."""
+        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
+        return replace(self._mapped(lambda each: _taken(each, index.to(each.device))), files=files)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Data":
+        x = change(self.x)
+        return replace(self, x=x, y=x if self.y is self.x else None if self.y is None else change(self.y))
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
@@ -145,11 +158,6 @@ def _taken(x: Tensor, index: Tensor) -> Tensor:
     if x.dtype == torch.uint16:
         return x.view(torch.int16).index_select(0, index).view(torch.uint16)
     return x.index_select(0, index)
-
-
-def _signed(x: Tensor) -> Tensor:
-    """Bytes as numbers in [-1, 1]."""
-    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x
 
 
 Source = str | os.PathLike[str] | NDArray[Any] | Tensor | tuple[Any, Any] | Data
@@ -177,8 +185,9 @@ def open_data(source: Source, split: str = "train") -> Data:
             stands in `organza.data.arrays`, what a folder may hold in `organza.data.images`, and how labels are given
             in `organza.data.labels`.  A built-in name comes before a file or folder of that name: write ``./digits``
             for the file.  A name or path may end in a part, as in ``mnist[:50000]``: see `organza.data.parts`.
+            Two sources make pairs, ``X from Y`` and ``A and B``: see `organza.data.pairs`; a path is no pair.
             x shares memory with the array it was made from, where nothing had to be converted.
-        split: "train" or "test".  Only built-in data sets have a test split.
+        split: "train" or "test".  Only built-in data sets have a test split, and pairs of them.
 
     Raises:
         ValueError: If there is no such data set or file, or what it holds cannot be used.
@@ -187,7 +196,13 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise _unknown("split", split, SPLITS)
     if isinstance(source, Data):
         return source
-    part = isinstance(source, str) and not os.path.exists(source) and _PART.fullmatch(source.strip())
+    text = source.strip() if isinstance(source, str) and not os.path.exists(source) else ""
+    two = pairs.two(text, names())
+    if two is not None:
+        left, word, right = two
+        kind = pairs.kind(left, word, right)
+        return pairs.together(open_data(left, split), word, kind or open_data(right, split))
+    part = _PART.fullmatch(text)
     if part:
         return parts.part(open_data(part["whole"], split), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
@@ -214,6 +229,19 @@ def open_data(source: Source, split: str = "train") -> Data:
         return _checked(str(path), *given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def held_out(source: object) -> str | None:
+    """The source whose test split is the test data of this one, ``mnist`` of ``mnist[:100]``; None if there is none."""
+    if not isinstance(source, str) or os.path.exists(source):
+        return None
+    two = pairs.two(source.strip(), names())
+    if two is None:
+        whole = pairs.whole(source.strip())
+        return whole if whole.lower() in names() and not os.path.exists(whole) else None
+    left, word, right = two
+    sides = (held_out(left), right if pairs.kind(left, word, right) else held_out(right))
+    return None if None in sides else f" {word} ".join(map(str, sides))
 
 
 def _checked(name: str, x: Any, y: Any, layout: str = "") -> Data:

@@ -41,6 +41,7 @@ __all__ = [
     "scorer",
     "some",
     "usual_features",
+    "walked",
 ]
 
 LEAST = 50  # examples on either side, below which nothing is measured
@@ -115,7 +116,8 @@ def scorer(
     def score(model: Model) -> dict[str, float]:
         if not truth:
             truth.append(_side(sees, real, real.values, device, True, None))
-        drawn = draw(model, asked.n, seed, conditions(against, asked.n, seed) if conditional else None)
+        y = conditions(against, asked.n, seed) if conditional else None
+        drawn = draw(model, asked.n if y is None else len(y), seed, y)
         fake = _side(sees, drawn, real.values, device, False, None)
         return {each.key: each.value for each in METRICS[name].compute(fake, truth[0], context)}
 
@@ -123,7 +125,7 @@ def scorer(
 
 
 def conditions(against: Reference, n: int, seed: int) -> Tensor:
-    """Return n labels as they come in the real data.
+    """Return n labels as they come in the real data, or the images that are the conditions of its first n, in order.
 
     Raises:
         ValueError: If it has none.
@@ -131,8 +133,17 @@ def conditions(against: Reference, n: int, seed: int) -> Tensor:
     if against.real.y is None:
         raise ValueError(f"the model is conditional and {against.real.name} has no labels: give data that has")
     y = against.real.y.cpu()
+    if y.ndim == 4:
+        return y[:n]
     y = y[y >= 0] if not y.is_floating_point() else y  # -1: unlabelled
     return y[torch.randint(len(y), (n,), generator=torch.Generator().manual_seed(seed))]
+
+
+def walked(against: Reference, n: int, seed: int) -> Reference:
+    """Return the reference with at most n examples, so that sample i is made from the image that belongs to example i;
+    as it is where conditions are no images."""
+    images = against.real.y is not None and against.real.y.ndim == 4
+    return replace(against, real=some(against.real, min(n, MOST), seed)) if images else against
 
 
 def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Watch | None = None) -> Data:

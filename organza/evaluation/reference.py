@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from organza.data import Data, open_data
+from organza.data import Data, held_out, open_data
 from organza.data import names as builtin
 from organza.values import Values
 
 __all__ = ["Reference", "comparable", "opened", "reference", "rows", "some"]
 
-_PART = re.compile(r"\[[^\[\]]*\]$")
+_PART = re.compile(r"\[[^\[\]]*\](?=$| from | and )")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
             is not known.
         split: "train" or "test"; by default "test" where the data has one.
         data: Other real examples to compare with.  Those that the generator was trained on are counted: with more than
-            one in a hundred of them, they are not held out, and memorisation cannot be tested by them.
+            one in a hundred of them, they are not held out, and memorisation cannot be held_out by them.
         digest: The SHA-256 of the training data, where it is known.
 
     Raises:
@@ -84,8 +84,8 @@ def _named(data: Any, split: str | None) -> Reference:
 
 def _own(source: Any, split: str | None) -> Reference:
     """What there is to compare with of one data set, by its parts."""
-    base = _PART.sub("", source.strip()) if isinstance(source, str) else ""
-    if base.lower() not in builtin() or Path(str(source)).exists():
+    base = held_out(source)
+    if base is None:
         return Reference(open_data(source, split or "train"), "all")
     split = split or "test"
     train, test = open_data(source), open_data(base, "test")
@@ -134,5 +134,4 @@ def some(data: Data, n: int, seed: int) -> Data:
 
 def rows(data: Data, index: Tensor) -> Data:
     """Return some of the examples, by index, (n,)."""
-    index = index.to(data.x.device)
-    return replace(data, x=data.x[index], y=None if data.y is None else data.y[index], files=())
+    return data.rows(index)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import classes, classifier, diversity, frechet, kernel, likelihood, memorisation, modes, neighbours
+from . import classes, classifier, diversity, frechet, kernel, likelihood, memorisation, modes, neighbours, pairs
 from .features import Features, extractor
 from .score import Best
 from .side import Context, Side
@@ -239,6 +239,18 @@ def _cas(fake: Side, real: Side, context: Context) -> list[Found]:
     ]
 
 
+def _pairs(fake: Side, real: Side, context: Context) -> list[Found]:
+    measured = {"l1": pairs.l1, "psnr": pairs.psnr, "ssim": pairs.ssim}
+    values = {key: measure(fake.x, real.x) for key, measure in measured.items()}
+    of, settings = "standard error of the mean over pairs", {"psnr": "dB", "ssim": "11 x 11, sigma 1.5"}
+    found = [
+        Found(key, float(v.mean()), float(v.std() / math.sqrt(len(v))), of, settings.get(key, "of values in [0, 1]"))
+        for key, v in values.items()
+    ]
+    sharp = pairs.high_frequency(fake.x, real.x)
+    return [*found, Found("high-frequency", sharp, settings="|log ratio| of energy beyond half of Nyquist's frequency")]
+
+
 def _even(fake: Side, real: Side, seed: int) -> tuple[Tensor, Tensor]:
     """The features of as many real examples as fakes, where there are more."""
     if len(real) <= len(fake):
@@ -258,7 +270,19 @@ def _needs_labels(fake: Side, real: Side, context: Context) -> str:
         return "the samples have no labels: the model is not conditional"
     if real.y is None:
         return "the real data has no labels"
+    if real.y.ndim > 1:
+        return "the conditions are no labels"
     return "some of the real examples have no label" if int(real.y.min()) < 0 else ""
+
+
+def _needs_pairs(fake: Side, real: Side, context: Context) -> str:
+    if not context.conditional or fake.y is None or real.y is None or real.y.ndim != 4:
+        return "the samples are not made from images"
+    if len(fake) != len(real) or not torch.equal(fake.y, real.y):
+        return "the samples are not made from the conditions of the real examples"
+    if torch.equal(real.x, real.y):
+        return "the data are unpaired: what a sample should be is not known"
+    return f"images below {pairs.WINDOW} x {pairs.WINDOW} pixels" if min(fake.x.shape[2:]) < pairs.WINDOW else ""
 
 
 def _needs_judged_labels(fake: Side, real: Side, context: Context) -> str:
@@ -305,6 +329,13 @@ METRICS: dict[str, Metric] = {
     "stacked-modes": Metric(_stacked, {"stacked-modes": "high", "stacked-kl": "low"}, _needs_stack, usual=False),
     "label-accuracy": Metric(_label_accuracy, {"label-accuracy": "high"}, _needs_judged_labels),
     "within-classes": Metric(_within_classes, {"intra-frechet": "low", "class-coverage": "high"}, _needs_labels),
+    "pairs": Metric(
+        _pairs,
+        {"l1": "low", "psnr": "high", "ssim": "high", "high-frequency": "low"},
+        _needs_pairs,
+        floored=False,
+        pixels=True,
+    ),
     "cas": Metric(_cas, {"cas": "high"}, _needs_labels, pixels=True),
 }
 # Which metric computes a number, and what is best: a number may be asked for by its own key ("recall").

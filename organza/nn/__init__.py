@@ -6,13 +6,14 @@ where it is odd, and G crops what it doubles (:func:`organza.nn.layers.pyramid`)
 
 from organza.nn.began import BEGANDiscriminator, BEGANGenerator
 from organza.nn.cgan import CGANDiscriminator, CGANGenerator
+from organza.nn.cyclegan import Translator, TranslatorPair
 from organza.nn.dcgan import DCGANDiscriminator, DCGANGenerator
 from organza.nn.joint import JointGenerator
 from organza.nn.maxout import MaxoutConvDiscriminator, MaxoutDiscriminator, RectifierConvGenerator, RectifierGenerator
 from organza.nn.mlp import MLPDiscriminator, MLPGenerator
 from organza.nn.r3gan import R3GANDiscriminator, R3GANGenerator
 from organza.nn.resnet import ResNetDiscriminator, ResNetGenerator
-from organza.nn.unet import PatchDiscriminator, UNetGenerator
+from organza.nn.unet import PatchDiscriminator, PatchPair, UNetGenerator
 
 __all__ = [
     "BEGANDiscriminator",
@@ -27,11 +28,14 @@ __all__ = [
     "MaxoutConvDiscriminator",
     "MaxoutDiscriminator",
     "PatchDiscriminator",
+    "PatchPair",
     "R3GANDiscriminator",
     "R3GANGenerator",
     "RectifierConvGenerator",
     "RectifierGenerator",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "Translator",
+    "TranslatorPair",
     "UNetGenerator",
 ]

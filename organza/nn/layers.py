@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, normalize
+from torch.nn.functional import conv2d, linear, normalize, pad
 
 __all__ = [
     "Largest",
@@ -16,13 +16,16 @@ __all__ = [
     "Unit",
     "activation",
     "glorot",
+    "half",
     "halves",
     "image",
     "initialise",
     "kept",
     "marginal",
     "numel",
+    "padded",
     "pyramid",
+    "sides",
     "uniform",
 ]
 
@@ -231,6 +234,21 @@ def halves(size: tuple[int, int], least: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def padded(x: Tensor, multiple: int, least: int = 0) -> tuple[Tensor, slice, slice]:
+    """Repeat an image at its edges until both sides are multiples of a number, and at least another.
+
+    Returns:
+        The image, (B, C, H', W'), and the rows and columns of it where x is: half of what was added (rounded down)
+        lies before.
+    """
+    height, width = x.shape[-2:]
+    more = [-side % multiple if side >= least else least - side for side in (height, width)]
+    top, left = (n // 2 for n in more)
+    if any(more):
+        x = pad(x, (left, more[1] - left, top, more[0] - top), mode="replicate")  # (B, C, H', W')
+    return x, slice(top, top + height), slice(left, left + width)
+
+
 def image(shape: Sequence[int], least: int) -> tuple[int, ...]:
     """Return the shape of an image, checked.
 
@@ -240,6 +258,23 @@ def image(shape: Sequence[int], least: int) -> tuple[int, ...]:
     if len(shape) != 3 or min(shape) < 1 or min(shape[1:]) < least:
         raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width) with sides of {least} or more")
     return tuple(shape)
+
+
+def sides(shape: Sequence[int], condition: Sequence[int] | None) -> tuple[int, int]:
+    """The sides of images of this shape and of their conditions, which must agree."""
+    for name, of in (("shape", shape), ("condition", shape if condition is None else condition)):
+        if len(of) != 3 or min(of) < 1:
+            raise ValueError(f"{name}={tuple(of)}: must be (channels, height, width), each 1 or more")
+    if condition is not None and tuple(condition[1:]) != tuple(shape[1:]):
+        raise ValueError(f"condition={tuple(condition)}: must have the sides of shape={tuple(shape)}")
+    return shape[1], shape[2]
+
+
+def half(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one image of a joined pair."""
+    if len(shape) != 3 or min(shape) < 1 or shape[0] % 2:
+        raise ValueError(f"shape={tuple(shape)}: must be (2 channels, height, width), two images joined")
+    return (shape[0] // 2, *shape[1:])
 
 
 def _known(name: str, kind: str, known: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from organza.nn.condition import Head, beside
@@ -61,6 +62,8 @@ class MLPDiscriminator(nn.Module):
         hidden: The activation: "relu", "leaky" or "tanh".
         dropout: The share of units dropped after each hidden layer, in [0, 1).
         init: "glorot" or "dcgan".
+        noise: The standard deviation of normal noise added to the units of each hidden layer while training, and six
+            tenths of it to x, as in the semi-supervised networks of Salimans et al. (2016), who take 0.5.
         classes, condition, codes: How D is conditional and what else it says: see
             :class:`~organza.nn.condition.Head`.
 
@@ -75,16 +78,17 @@ class MLPDiscriminator(nn.Module):
         hidden: str = "leaky",
         dropout: float = 0.0,
         init: str = "glorot",
+        noise: float = 0.0,
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        if not 0 <= dropout < 1 or noise < 0:
+            raise ValueError(f"dropout={dropout}, noise={noise}: must be at least 0, and dropout below 1")
         self.beside = classes if condition == "concat" else 0
         sizes = (numel(tuple(shape)) + self.beside, *widths)
-        self.layers = nn.Sequential(*_layers(sizes, hidden, dropout))
+        self.layers = nn.Sequential(*_layers(sizes, hidden, dropout, noise))
         self.end = Head(sizes[-1], classes, condition, codes)
         initialise(self, init)
 
@@ -95,12 +99,28 @@ class MLPDiscriminator(nn.Module):
         return says
 
 
-def _layers(sizes: Sequence[int], hidden: str, dropout: float) -> list[nn.Module]:
+class _Noise(nn.Module):
+    """Add normal noise of this standard deviation while training."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.std * torch.randn_like(x) if self.training else x
+
+    def extra_repr(self) -> str:
+        return f"std={self.std:g}"
+
+
+def _layers(sizes: Sequence[int], hidden: str, dropout: float, noise: float = 0.0) -> list[nn.Module]:
     if min(sizes) < 1:
         raise ValueError(f"sizes {tuple(sizes)}: every layer needs at least 1 unit")
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [_Noise(0.6 * noise)] if noise else []
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), activation(hidden)]
         if dropout:
             layers.append(nn.Dropout(dropout))
+        if noise:
+            layers.append(_Noise(noise))
     return layers

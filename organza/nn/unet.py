@@ -2,20 +2,20 @@ r"""Networks from image to image after pix2pix: a U-Net for G, and a D that judg
 
 References:
     Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, 2017)
+    Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu, Park, Isola, Efros, 2017)
     U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, Brox, 2015)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from organza.nn.layers import Unit, activation, initialise
+from organza.nn.layers import Unit, activation, half, initialise, padded, sides
 
-__all__ = ["PatchDiscriminator", "UNetGenerator"]
+__all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator"]
 
 
 class UNetGenerator(nn.Module):
@@ -54,7 +54,7 @@ class UNetGenerator(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        side = min(_sides(shape, condition))
+        side = min(sides(shape, condition))
         deepest = min(8, (side - 1).bit_length())  # what more halvings would see is mostly repeated edges
         if side < 2:
             raise ValueError(f"shape={tuple(shape)}: both sides must be 2 or more")
@@ -62,17 +62,18 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"depth={depth}: must be from 1 to {deepest} for {shape[1]} x {shape[2]}, or 0 to choose")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        self.condition = tuple(condition)
         self.depth = depth or min(8, side.bit_length() - 1)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         wide = [width * min(2**i, 8) for i in range(self.depth)]
         for i, (before, after) in enumerate(zip([condition[0], *wide], wide, strict=False)):
             down: list[nn.Module] = [nn.Conv2d(before, after, 4, 2, 1, bias=False)]
             if i < self.depth - 1:  # the innermost map may be 1x1, without statistics, and meets the ReLU next
-                down += [_norm(after, i > 0), activation("leaky")]
+                down += [_norm(after, "batch" if i > 0 else "none"), activation("leaky")]
             self.downs.append(nn.Sequential(*down))
         for i in reversed(range(1, self.depth)):
             beside = 1 if i == self.depth - 1 else 2  # how many maps are joined
-            up = [nn.ConvTranspose2d(beside * wide[i], wide[i - 1], 4, 2, 1, bias=False), _norm(wide[i - 1], True)]
+            up = [nn.ConvTranspose2d(beside * wide[i], wide[i - 1], 4, 2, 1, bias=False), _norm(wide[i - 1], "batch")]
             if self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
@@ -81,11 +82,7 @@ class UNetGenerator(nn.Module):
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        height, width = y.shape[-2:]
-        more = [-side % 2**self.depth for side in (height, width)]
-        top, left = (n // 2 for n in more)
-        if any(more):
-            y = pad(y, (left, more[1] - left, top, more[0] - top), mode="replicate")  # (B, C', H, W)
+        y, rows, columns = padded(y, 2**self.depth)  # (B, C', H, W)
         skips = [y]
         for down in self.downs:
             skips.append(down(skips[-1]))  # (B, C, h, w) -> (B, 2C, h / 2, w / 2)
@@ -93,16 +90,16 @@ class UNetGenerator(nn.Module):
         for up, skip in zip(self.ups[1:], skips[-2:0:-1], strict=True):
             # LeakyReLU has gone over the skip already, as in the published code; this ReLU's value is the same.
             x = up(torch.cat([skip, x], 1))  # (B, 2C, h, w) -> (B, C / 2, 2h, 2w)
-        return x[..., top : top + height, left : left + width]  # (B, C, height, width)
+        return x[..., rows, columns]  # (B, C, height, width)
 
 
 class PatchDiscriminator(nn.Module):
     r"""(x, y) -> one logit for each patch of side 9 * 2^layers - 2, at steps of 2^layers.
 
-    ``layers`` 4x4 convolutions of stride 2, one of stride 1 and one to the logits, with batch norm (not on the first)
+    ``layers`` 4x4 convolutions of stride 2, one of stride 1 and one to the logits, with a norm (not on the first)
     and LeakyReLU 0.2 between them; the map after the i-th has width * min(2^(i-1), 8) channels.  With layers = 1, 3
     and 5 these are the published patches of 16, 70 and 286; layers = 0 stands for three 1x1 convolutions, which judge
-    each pixel.  All this is exact with ``norm=False``: batch statistics let patches see each other.
+    each pixel.  All this is exact with norm "none": statistics of the batch or of the image let patches see each other.
 
     A condition y is joined to x along the channels.
 
@@ -111,7 +108,8 @@ class PatchDiscriminator(nn.Module):
         condition: (channels, height, width) of the condition y, with the sides of x; None if D sees x alone.
         width: The channels after the first layer.
         layers: The number of halvings.
-        norm: Whether to normalise by batch statistics; not with penalties on the slope of single examples.
+        norm: "batch", of pix2pix; not with penalties on the slope of single examples; "instance", of CycleGAN, without
+            scale and shift; or "none".
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 3 * 2^layers, or y is missing.
@@ -123,22 +121,24 @@ class PatchDiscriminator(nn.Module):
         condition: Sequence[int] | None = None,
         width: int = 64,
         layers: int = 3,
-        norm: bool = True,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
-        sides = _sides(shape, condition)
+        side = min(sides(shape, condition))
+        if norm not in _NORMS:
+            raise ValueError(f"norm={norm!r}: must be one of {', '.join(_NORMS)}")
         if layers < 0:
             raise ValueError(f"layers={layers}: must be 0 or more")
         least = 3 * 2**layers if layers else 1
-        if min(sides) < least:
+        if side < least:
             raise ValueError(f"shape={tuple(shape)}: with layers={layers} both sides must be {least} or more")
         self.condition = None if condition is None else tuple(condition)
         channels = shape[0] + (self.condition[0] if self.condition else 0)
         kernel, padding = (4, 1) if layers else (1, 0)
         parts: list[nn.Module] = []
         for i in range(max(layers, 1) + 1):
-            wider, stride, normed = width * min(2**i, 8), 2 if i < layers else 1, norm and i > 0
-            parts.append(nn.Conv2d(channels, wider, kernel, stride, padding, bias=not normed))
+            wider, stride, normed = width * min(2**i, 8), 2 if i < layers else 1, norm if i > 0 else "none"
+            parts.append(nn.Conv2d(channels, wider, kernel, stride, padding, bias=normed != "batch"))
             parts += [_norm(wider, normed), activation("leaky")]
             channels = wider
         self.layers = nn.Sequential(*parts, nn.Conv2d(channels, 1, kernel, 1, padding))
@@ -153,15 +153,35 @@ class PatchDiscriminator(nn.Module):
         return logits.squeeze(1)  # (B, h, w)
 
 
-def _norm(channels: int, norm: bool) -> nn.Module:
-    return nn.BatchNorm2d(channels) if norm else nn.Identity()
+class PatchPair(nn.Module):
+    r"""CycleGAN's D of both domains: a joined pair (a, b) -> the logits :math:`D_A(a), D_B(b)`, (B, 2, h, w).
+
+    Arguments:
+        shape: (channels, height, width) of the joined pair: an even number of channels.
+        width: The channels after the first layer of either :class:`PatchDiscriminator`.
+        layers: The number of halvings of either.
+        norm: "batch", "instance" or "none".
+
+    Raises:
+        ValueError: If the shape is not (2 C, H, W), or not one that either takes.
+    """
+
+    def __init__(self, shape: Sequence[int], width: int = 64, layers: int = 3, norm: str = "instance") -> None:
+        super().__init__()
+        one = half(shape)
+        self.a, self.b = (PatchDiscriminator(one, None, width, layers, norm) for _ in "ab")
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return torch.stack([self.a(a), self.b(b)], 1)  # (B, 2, h, w)
 
 
-def _sides(shape: Sequence[int], condition: Sequence[int] | None) -> tuple[int, int]:
-    """The sides of images of this shape and of their conditions, which must agree."""
-    for name, of in (("shape", shape), ("condition", shape if condition is None else condition)):
-        if len(of) != 3 or min(of) < 1:
-            raise ValueError(f"{name}={tuple(of)}: must be (channels, height, width), each 1 or more")
-    if condition is not None and tuple(condition[1:]) != tuple(shape[1:]):
-        raise ValueError(f"condition={tuple(condition)}: must have the sides of shape={tuple(shape)}")
-    return shape[1], shape[2]
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": nn.InstanceNorm2d,
+    "none": nn.Identity,
+}
+
+
+def _norm(channels: int, norm: str) -> nn.Module:
+    return _NORMS[norm](channels)

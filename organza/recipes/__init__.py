@@ -10,6 +10,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
+from organza.data import Spec
 from organza.plan import Part, Plan
 from organza.recipes.began import began
 from organza.recipes.cgan import acgan, cgan2014, conditional
@@ -23,12 +24,13 @@ from organza.recipes.goodfellow2014 import (
     goodfellow2014_tfd,
 )
 from organza.recipes.mlp import mlp, mlp_literal, tiny
+from organza.recipes.pix2pix import cyclegan, pix2pix
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
 from organza.recipes.wgan import wgan, wgan_gp
 
-__all__ = ["MINUTES", "RECIPES", "SHAPES", "recipe", "reduced"]
+__all__ = ["MINUTES", "RECIPES", "example", "recipe", "reduced"]
 
 RECIPES: dict[str, Callable[..., Plan]] = {
     "quick": quick,
@@ -55,19 +57,25 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "infogan": infogan,
     "semi-supervised": semi_supervised,
     "joint": joint,
+    "pix2pix": pix2pix,
+    "cyclegan": cyclegan,
 }
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.
 MINUTES = {"quick": 2.1}
 
-# The images that a recipe's paper or code is about, where they are not MNIST's: what `organza recipes NAME` shows.
-SHAPES = {
+# The images that a recipe's paper or code is about, where they are not MNIST's.
+_SHAPES = {
     "goodfellow2014-tfd": (1, 48, 48),
     "goodfellow2014-cifar10": (3, 32, 32),
     "goodfellow2014-cifar10-conv": (3, 32, 32),
     **dict.fromkeys(("dcgan", "lsgan", "wgan", "wgan-gp", "began"), (3, 64, 64)),
     "sngan": (3, 32, 32),
     "r3gan": (3, 256, 256),
+}
+_CONDITIONED = {
+    "pix2pix": Spec((3, 256, 256), 400, condition=(3, 256, 256)),  # facades
+    "cyclegan": Spec((6, 256, 256), 1334, condition=(6, 256, 256), joined=True),  # horses and zebras
 }
 
 
@@ -82,6 +90,11 @@ def recipe(name: str) -> Callable[..., Plan]:
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(RECIPES)}"
         raise ValueError(f"recipe {name!r} is unknown; {hint}")
     return RECIPES[name]
+
+
+def example(name: str) -> Spec:
+    """Return the data that a recipe is about: what ``organza recipes NAME`` shows."""
+    return _CONDITIONED.get(name) or Spec(_SHAPES.get(name, (1, 28, 28)), 60_000)
 
 
 def reduced(plan: Plan, most: int = 16) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from organza.data import Spec
 
-__all__ = ["conditioned", "are_pictures", "pictures"]
+__all__ = ["are_pictures", "conditioned", "paired", "pictures"]
 
 
 def are_pictures(data: Spec) -> bool:
@@ -42,3 +42,20 @@ def conditioned(recipe: str, data: Spec) -> int:
             "the key y in an .npz; quick does without"
         )
     return width
+
+
+def paired(recipe: str, data: Spec) -> None:
+    """Refuse data that are no images with an image each as condition or, for ``cyclegan``, no two sets joined.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    pairs = len(data.condition) == 3
+    wanted, other = ("pairs of images, 'X from Y', as in 'photos from maps'", "cyclegan")
+    if recipe == "cyclegan":
+        wanted, other = ("two sets of images, 'A and B', as in 'photos and maps'", "pix2pix")
+    if pairs and data.joined == (recipe == "cyclegan"):
+        return
+    given = "two unpaired sets" if data.joined else "pairs" if pairs else "single images"
+    advice = f"; try --recipe {other}" if pairs else ""
+    raise ValueError(f"recipe {recipe} is for {wanted}; the data are {given}{advice}")

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from organza.pretrained import translates
 from organza.report import curves, pictures, scores
 from organza.run import Run, write_text
 
@@ -88,7 +89,7 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 <h2>The plan</h2>
 {_plan(plan)}
 <h2>What next</h2>
-{_next(str(run.path), 2 * max(shown, aim), "python" in plan)}
+{_next(str(run.path), 2 * max(shown, aim), "python" in plan, translates(plan.get("generator")))}
 </main></body></html>
 """
     write_text(run.path / "report.html", page)
@@ -133,15 +134,18 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _next(path: str, images: int, own: bool) -> str:
+def _next(path: str, images: int, own: bool, translates: bool) -> str:
     run, name = shlex.quote(path), repr(path)
     load = (
         f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator(), prior=organza.Normal(64)' * own})\n"
     )
     more = {"Samples in Python:": load + "x = model.sample(64, seed=0)\nmodel.restore(x)  # in the data’s own numbers"}
+    if translates:
+        more = {"An image from each of a folder's:": f"organza translate {run} INPUT --out DIR"}
+    elif not own:
+        more |= {"Samples as a picture:": f"organza sample {run} -n 64 --seed 1 --out grid.png"}
     if own:  # only the user's program knows its networks
         more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={name}, images={images})"}
     else:
-        more |= {"Samples as a picture:": f"organza sample {run} -n 64 --seed 1 --out grid.png"}
         more |= {"Train on, to twice the images:": f"organza resume {run} --images {images}"}
     return "\n".join(f"<p>{words}</p><pre>{escape(code)}</pre>" for words, code in more.items())

@@ -54,6 +54,10 @@ MEANINGS = {
     "label-accuracy": "How often a classifier sees in a sample the class that G was asked for.",
     "intra-frechet": "The Fréchet distance within a class, the mean over all classes: it sees classes mixed up.",
     "class-coverage": "The coverage of the class that G covers worst.",
+    "l1": "How far a sample is from the image it should be, the mean over pixels, with values from 0 to 1.",
+    "psnr": "The same in decibels, of the squares: a tenth of the mean square is 10 more.",
+    "ssim": "How like a sample is to the image it should be, in the structure of small windows: 1 if equal.",
+    "high-frequency": "How far the samples' share of fine detail is from the real one's: 0 if they are as sharp.",
     "cas": "How often a classifier that learnt from samples alone is right on real examples.",
 }
 INTRODUCTION = """Each number compares samples with real examples. The floor is the same number for real examples that

@@ -109,14 +109,16 @@ class Keeper:
         return True
 
     def _show(self, run: Run) -> None:
-        """Keep a picture of the same 64 z, or of the same 8 under each of some conditions."""
+        """Keep a picture of the same 64 z, or of the same 8 under each of some conditions, or of images from images."""
         state = self.state
-        model, seed, columns = state.model(), state.training.seed, None
-        if model.conditional:
-            x, columns = _across(model, state.data, seed), 8
-        else:
+        model, data, seed, columns = state.model(), state.data, state.training.seed, None
+        if not model.conditional:
             x = model.sample(64, seed)
-        drawn = picture.draw(x if x.ndim == 4 else model.restore(x), state.data.x, columns)
+        elif len(data.spec.condition) == 3:
+            x = _beside(model, data, seed)
+        else:
+            x, columns = _across(model, data, seed), 8
+        drawn = picture.draw(x if x.ndim == 4 else model.restore(x), data.x, columns)
         if drawn is not None:
             picture.save(drawn, run.path / "samples" / f"{state.images}.png")
 
@@ -128,6 +130,18 @@ def _across(model: Model, data: Data, seed: int) -> Tensor:
     y = torch.arange(min(10, classes)) if classes else data.gather(torch.arange(min(8, len(data))))[1]
     assert y is not None
     return model.across(y, 8, seed).flatten(0, 1)
+
+
+def _beside(model: Model, data: Data, seed: int) -> Tensor:
+    """Images made from images to the right of them, (n, C, H, 2 W); of joined pairs (a, b) what was made of a."""
+    y = data.gather(torch.arange(min(64, len(data))))[1]
+    assert y is not None
+    x = model.sample(len(y), seed, y).cpu()
+    if data.spec.joined:
+        y, x = y.chunk(2, 1)[0], x.chunk(2, 1)[1]
+    if y.shape[1] == 1:
+        y = y.expand(-1, x.shape[1], -1, -1)
+    return torch.cat([y.cpu(), x], 3) if y.shape[1] == x.shape[1] else x
 
 
 def _due(before: int, now: int, every: int) -> bool:

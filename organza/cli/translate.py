@@ -1,0 +1,79 @@
+"""The command that makes images from images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from organza.cli.shell import Device, Json, Seed, Trained, app, show
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["translate"]
+
+
+@app.command()
+def translate(
+    run: Trained,
+    given: Annotated[str, typer.Argument(metavar="INPUT", help="An image file, a folder of them, or any other DATA.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to make, or an empty one.")],
+    back: Annotated[bool, typer.Option("--back", help="From B to A, where cyclegan learnt 'A and B'.")] = False,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Dropout on and each image's own statistics, as in the paper of pix2pix.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make an image from each given one, of its size and name, by a run that learnt it (pix2pix, cyclegan)."""
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"--out {out}: exists and is no empty folder; choose a new one")
+    from organza import api, picture
+
+    model = api.load(run, device=device)
+    wanted = (getattr(model.generator, "condition", None) or (0,))[0]
+    images = list(_images(given))
+    for image in images:  # all of them, before anything is written
+        if wanted and image.channels not in (wanted, wanted - 2):
+            raise ValueError(f"{image.name} has {image.channels} channels: this model takes images of {wanted}")
+    targets = [folder / Path(image.name).with_suffix(".png") for image in images]
+    twice = next((target.stem for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{given} holds two images named {twice}: both would be written to {twice}.png")
+    for image, target in zip(images, targets, strict=True):
+        x = image.read()  # (C, H, W)
+        x = x if len(x) in (wanted, 0) else x[[0, 0, *range(len(x))]]  # gray as colour
+        picture.save(picture.grid(model.translate(x[None], seed, back, noise)), target)
+    record = {"out": out, "files": [str(target) for target in targets], "seed": seed}
+    show(record, f"{len(images)} image{'s' * (len(images) > 1)}: {out}", as_json)
+
+
+class _Image(NamedTuple):
+    """An image that is given: its name, its channels, and how it is read."""
+
+    name: str
+    channels: int
+    read: Callable[[], Tensor]
+
+
+def _images(given: str) -> Iterator[_Image]:
+    """The images of a file, of a folder, in which sizes may differ, or of a data set."""
+    from organza.data import images, open_data
+
+    path = Path(given).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", ".zip")):
+        for file in images.listed(path):
+            name = file.relative_to(path if path.is_dir() else path.parent)
+            yield _Image(name.as_posix(), images.shape_of(file)[0], partial(images.read_image, file))
+        return
+    data = open_data(given)
+    if data.x.ndim != 4:
+        raise ValueError(f"{given} holds vectors of {data.x.shape[1]}: give images")
+    for i, x in enumerate(data.x):
+        yield _Image(data.files[i] if data.files else f"{i:06d}", len(x), partial(data.x.__getitem__, i))
