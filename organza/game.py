@@ -140,8 +140,8 @@ class Game(nn.Module):
         real = batch.x.detach().requires_grad_(own)
         fake = fake if fake.requires_grad or not own else fake.detach().requires_grad_()
 
-        def critic(*xs: Tensor) -> Verdict:
-            views = zip(*(self._view(x, batch) for x in xs), strict=True)
+        def critic(*xs: Tensor, y: Tensor | None = batch.y) -> Verdict:
+            views = zip(*(self._view(x, y, batch.draw) for x in xs), strict=True)
             return Verdict.of(judge(*(torch.cat(parts) if len(xs) > 1 else parts[0] for parts in views)))
 
         real_verdict = None
@@ -171,11 +171,10 @@ class Game(nn.Module):
             evidence={**self._read(turn, "real", real_verdict), **self._read(turn, "fake", fake_verdict)},
         )
 
-    def _view(self, x: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+    def _view(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, ...]:
         """What D is given for x: its augmentation, and the condition if the game is conditional."""
-        y = batch.y
         if self.augment is not None:
-            x, y = self.augment(x, y, batch.draw)
+            x, y = self.augment(x, y, draw)
         return (x, y) if self.conditional and y is not None else (x,)
 
     def _read(self, turn: Player, side: str, verdict: Verdict | None) -> dict[str, Tensor]:

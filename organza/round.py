@@ -120,7 +120,8 @@ class Round:
         z: The noise of ``fake``, (B, ...).
         real_verdict: D's verdict on the real; None in G's turn unless the objective or a term is ``paired``.
         fake_verdict: D's verdict on the fake.
-        critic: x -> the verdict of D on augmented x, for terms that ask elsewhere (WGAN-GP, DRAGAN).
+        critic: x -> the verdict of D on augmented x, for terms that ask elsewhere (WGAN-GP, DRAGAN); with ``y=``
+            another condition.
         generator: G, for terms that ask it again (cycle, identity, path length).
         draw: The chance of these rows.
         images: The images shown to D before this turn.
@@ -136,7 +137,7 @@ class Round:
     z: Tensor
     real_verdict: Verdict | None
     fake_verdict: Verdict
-    critic: Callable[[Tensor], Verdict]
+    critic: Callable[..., Verdict]
     generator: nn.Module
     draw: Draw
     images: int

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
 from organza.round import Round, Verdict
 
@@ -21,6 +21,7 @@ __all__ = [
     "FeatureMatching",
     "Identity",
     "Lazy",
+    "Mismatch",
     "MutualInformation",
     "Reconstruction",
     "Term",
@@ -210,6 +211,28 @@ def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
     if y.is_floating_point():
         return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
     return cross_entropy(logits, y, reduction="none", ignore_index=-1)
+
+
+class Mismatch(Term):
+    r"""Real examples with the condition of another are fakes to D: its loss gains :math:`-\log(1 - s(D(x_i, y_j)))`.
+
+    Without it D may judge x alone, where fakes give themselves away by their looks.  j is the next row of the
+    micro-batch (a batch statistic: accumulation changes it); one row alone has none, and adds nothing.  It is for
+    objectives of probabilities (non-saturating, minimax).
+
+    References:
+        Generative Adversarial Text to Image Synthesis (Reed, Akata, Yan, Logeswaran, Schiele, Lee, 2016), section 4.2
+
+    Arguments:
+        weight: The weight of the mean over the batch.
+    """
+
+    def discriminator(self, round: Round) -> Tensor | None:
+        if round.y is None:
+            raise ValueError("Mismatch: the data have no conditions")
+        if len(round.y) < 2:
+            return None
+        return softplus(round.critic(round.real, y=round.y.roll(1, 0)).logits)
 
 
 class FeatureMatching(Term):

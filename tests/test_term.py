@@ -17,6 +17,7 @@ from organza.term import (
     FeatureMatching,
     Identity,
     Lazy,
+    Mismatch,
     MutualInformation,
     Reconstruction,
     Term,
@@ -153,6 +154,24 @@ def test_classification_prefers_the_labelled_examples_beside_the_batch():
     heads = {"x": Verdict(torch.zeros(4), {"classes": logits})}
     got = Classification(fakes=False).discriminator(round)
     torch.testing.assert_close(got, torch.nn.functional.cross_entropy(logits, y, reduction="none"))
+
+
+def test_mismatch_asks_of_real_examples_with_the_condition_of_another():
+    asked = []
+
+    def critic(x, y):
+        asked.append((x, y))
+        return Verdict(torch.tensor([0.0, 1.0, -2.0]))
+
+    real, y = torch.randn(3, 2), torch.tensor([4, 5, 6])
+    round = SimpleNamespace(real=real, y=y, critic=critic)
+    paid = Mismatch().discriminator(round)
+    torch.testing.assert_close(paid, -(1 - torch.tensor([0.0, 1.0, -2.0]).sigmoid()).log())
+    assert torch.equal(asked[0][0], real) and asked[0][1].tolist() == [6, 4, 5]
+    assert Mismatch().generator(round) is None
+    assert Mismatch().discriminator(SimpleNamespace(real=real[:1], y=y[:1], critic=critic)) is None
+    with pytest.raises(ValueError, match="no conditions"):
+        Mismatch().discriminator(SimpleNamespace(real=real, y=None, critic=critic))
 
 
 def test_feature_matching_is_zero_at_equal_means_alone():

@@ -84,8 +84,10 @@ class MLPDiscriminator(nn.Module):
         codes: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1 or noise < 0:
-            raise ValueError(f"dropout={dropout}, noise={noise}: must be at least 0, and dropout below 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        if noise < 0:
+            raise ValueError(f"noise={noise}: must be 0 or more")
         self.beside = classes if condition == "concat" else 0
         sizes = (numel(tuple(shape)) + self.beside, *widths)
         self.layers = nn.Sequential(*_layers(sizes, hidden, dropout, noise))

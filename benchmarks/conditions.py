@@ -1,0 +1,254 @@
+"""Conditions, measured: labels, codes, a few labels, images from images.
+
+    python benchmarks/conditions.py WHAT [--seeds 0 1 2] [--minutes M | --images N] [--out DIR]
+
+with WHAT one of
+
+    labels             recipe conditional on MNIST: label accuracy, coverage of the worst class, CAS of 60,000 samples,
+                       and how well the style of a z survives a change of label
+    codes              recipe infogan: agreement of the categorical code with the digits (best matching), and the rank
+                       correlation of the continuous codes with slant and width
+    few-labels         recipe semi-supervised with 100 labels: test accuracy, beside the same D on these labels alone
+    joint              recipe joint: how often the label that G emits is what a classifier sees
+    pairs              pix2pix on emoji, google -> twitter, held out by code points, beside L1 alone and the input
+    unpaired           cyclegan on the same with the correspondence hidden
+
+Each run is kept in DIR and not trained again if it is there.  MNIST and emoji are looked for in $ORGANZA_DATA.  Prints
+one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import organza as oz
+from organza import api
+from organza.data import Data, open_data
+from organza.metrics.classifier import classification_accuracy
+from organza.metrics.features import extractor
+from organza.metrics.neighbours import density_coverage
+from organza.metrics.pairs import high_frequency, l1, matched_pairs, ssim
+from organza.metrics.style import slant, spearman, width
+from organza.picture import grid, save, to_uint8
+
+DIGITS = 10
+
+
+def trained(out: Path, name: str, data: str, recipe: str, length: dict[str, Any], **changes: Any) -> tuple[Path, float]:
+    """Train a run unless it is there; return it and the seconds that it took (0 if it was there)."""
+    folder, begin = out / name, time.monotonic()
+    if not (folder / "report.html").exists():
+        seed = changes.pop("seed", 0)
+        oz.train(data, recipe, run=folder, device="cpu", seed=seed, changes=changes, **length)
+        return folder, round(time.monotonic() - begin, 1)
+    return folder, 0.0
+
+
+def sees(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The digits classifier's features and logits."""
+    found = [extractor("digits").see(part) for part in x.split(1000)]
+    return torch.cat([f for f, _ in found]), torch.cat([logits for _, logits in found if logits is not None])
+
+
+def median(values: list[float]) -> float:
+    return round(statistics.median(values), 4)
+
+
+def labels(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    run, seconds = trained(out, f"labels-{seed}", "mnist", "conditional", length, seed=seed)
+    model, test = oz.load(run, device="cpu"), open_data("mnist", "test")
+    x = to_uint8(model.across(torch.arange(DIGITS), 6000, seed=1)).flatten(0, 1)  # 6,000 of each label
+    y = torch.arange(DIGITS).repeat_interleave(6000)
+    some = torch.arange(60_000).view(DIGITS, 6000)[:, :1000].flatten()  # 10,000 of them
+    features, logits = sees(x[some])
+    assert test.y is not None
+    real, _ = sees(test.x)
+    coverage = []
+    for k in range(DIGITS):
+        known = real[test.y == k]
+        coverage.append(density_coverage(features[y[some] == k][: len(known)], known[:1000]).coverage)
+    return {
+        "seconds": seconds,
+        "images": model.config["images"] if model.config else None,
+        "label_accuracy": round(float((logits.argmax(1) == y[some]).float().mean()), 4),
+        "class_coverage": [round(c, 3) for c in coverage],
+        "cas_60000": round(float(classification_accuracy(x, y, test.x, test.y, seed=0, steps=2000).value), 4),
+        **style(x.unflatten(0, (DIGITS, 6000))[:, :1000]),
+    }
+
+
+def style(x: Tensor) -> dict[str, Any]:
+    """The median over pairs of labels of the rank correlation of slant and of width, the same z against shuffled z."""
+    shuffled = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(0))
+    found: dict[str, Any] = {}
+    for name, measure in (("slant", slant), ("width", width)):
+        of = torch.stack([measure(each) for each in x])  # (10, n)
+        pairs = list(itertools.combinations(range(len(of)), 2))
+        for who, order in (("same_z", torch.arange(x.shape[1])), ("shuffled_z", shuffled)):
+            found[f"{name}_{who}"] = median([float(spearman(of[a], of[b][order])) for a, b in pairs])
+    return found
+
+
+def codes(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    from scipy.optimize import linear_sum_assignment
+
+    run, seconds = trained(out, f"codes-{seed}", "mnist", "infogan", length, seed=seed)
+    model = oz.load(run, device="cpu")
+    z = model.prior.draw(10_000, torch.Generator().manual_seed(1))
+    x = to_uint8(model.generate(z))
+    code, seen = z[:, :DIGITS].argmax(1), sees(x)[1].argmax(1)
+    table = torch.zeros(DIGITS, DIGITS).index_put_((code, seen), torch.ones(len(z)), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    best: dict[str, float] = {}
+    for name, measure in (("slant", slant), ("width", width)):
+        value = measure(x)
+        # Within a digit, as digits have slants and widths of their own; and over all.
+        for j in range(2):
+            c = z[:, DIGITS + j]
+            within = statistics.mean(float(spearman(c[seen == k], value[seen == k])) for k in seen.unique())
+            best[f"{name}_c{j + 1}"] = round(float(spearman(c, value)), 3)
+            best[f"{name}_c{j + 1}_within_digits"] = round(within, 3)
+    shares = torch.bincount(seen, minlength=DIGITS) / len(seen)
+    return {
+        "seconds": seconds,
+        "agreement": round(float(table[rows, columns].sum()) / len(z), 4),
+        "digit_of_code": columns.tolist(),
+        "shares": [round(float(share), 3) for share in shares],
+        **best,
+    }
+
+
+def few_labels(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    data = f"mnist[labels=100{f',seed={seed}' if seed else ''}]"
+    run, seconds = trained(out, f"few-labels-{seed}", data, "semi-supervised", length, seed=seed)
+    alone: dict[str, Any] = {"objective.d": 0.0, "terms": [{"kind": "Classification", "fakes": False}], "seed": seed}
+    single, _ = trained(out, f"few-labels-alone-{seed}", data, "semi-supervised", length, **alone)
+    return {"seconds": seconds, "accuracy": accuracy(run), "accuracy_of_labels_alone": accuracy(single)}
+
+
+@torch.no_grad()
+def accuracy(run: Path) -> float:
+    """How often D names the class of MNIST's test images."""
+    D, test, right = api.game(run, device="cpu").discriminator, open_data("mnist", "test"), 0
+    for index in torch.arange(len(test)).split(500):
+        x, y = test.gather(index)
+        right += int((D(x).heads["classes"].argmax(1) == y).sum())
+    return right / len(test)
+
+
+def joint(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    from organza.joint import split
+
+    run, seconds = trained(out, f"joint-{seed}", "mnist[joint]", "joint", length, seed=seed)
+    x, y = split(to_uint8(oz.load(run, device="cpu").sample(10_000, 1)), DIGITS)
+    seen = sees(x.contiguous())[1].argmax(1)
+    shares = torch.bincount(y, minlength=DIGITS) / len(y)
+    return {
+        "seconds": seconds,
+        "label_accuracy": round(float((seen == y).float().mean()), 4),
+        "shares": [round(float(share), 3) for share in shares],
+    }
+
+
+SMALL = {
+    "generator.width": 24,
+    "discriminator.width": 24,
+    "discriminator.layers": 2,
+    "training.batch": 16,
+    "training.channels_last": True,
+}
+TERMS = [{"kind": "Reconstruction"}, {"kind": "Mismatch"}]
+
+
+def emoji(part: str, word: str = "from") -> str:
+    folder = Path(os.environ["ORGANZA_DATA"]) / "emoji"
+    target, source = (f"{folder / name}.zip[background=white][{part}]" for name in ("twitter", "google"))
+    return f"{target} from {source}" if word == "from" else f"{source} and {target}"
+
+
+def pairs(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    data, held = emoji("fold%10!=0"), open_data(emoji("fold%10=0"))
+    changes = {**SMALL, "seed": seed}
+    run, seconds = trained(out, f"pairs-{seed}", data, "pix2pix", length, **changes, terms=TERMS)
+    alone, _ = trained(out, f"pairs-l1-{seed}", data, "pix2pix", length, **changes, **{"objective.g": 0.0})
+    assert held.y is not None
+    made = {name: translated(run_, held) for name, run_ in (("gan", run), ("l1", alone))} | {"input": held.y}
+    show(out / f"pairs-{seed}.png", held, made)
+    x, y = held.gather(torch.arange(len(held)))
+    share, error = matched_pairs(api.game(run, device="cpu").discriminator, x, y if y is not None else x)
+    scores = {name: judged(each, held) for name, each in made.items()}
+    return {"seconds": seconds, "pairs": len(held), **scores, "matched": [round(share, 3), round(error, 3)]}
+
+
+def unpaired(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+    changes = {"generator.width": 24, "discriminator.width": 24, "discriminator.layers": 2, "training.batch": 4}
+    held = open_data(emoji("fold%10=0"))
+    run, seconds = trained(
+        out, f"unpaired-{seed}", emoji("fold%10!=0", "and"), "cyclegan", length, **changes, seed=seed
+    )
+    assert held.y is not None
+    made = {"gan": translated(run, held), "input": held.y}
+    show(out / f"unpaired-{seed}.png", held, made)
+    return {"seconds": seconds, "pairs": len(held), **{name: judged(each, held) for name, each in made.items()}}
+
+
+def translated(run: Path, held: Data) -> Tensor:
+    """What a run makes of the held-out conditions, as bytes."""
+    assert held.y is not None
+    return to_uint8(oz.load(run, device="cpu").translate(held.y))
+
+
+def judged(x: Tensor, held: Data) -> dict[str, float]:
+    """Scores of images against what they should be; flags are apart, since they are alike in both drawings."""
+    flag = torch.tensor(["flags/" in file.lower() for file in held.files])
+    found = {"flags": {"l1": round(float(l1(x[flag], held.x[flag]).mean()), 4)}} if bool(flag.any()) else {}
+    scores = api.evaluate(fake=x, data=held.x, metrics=["frechet"], floors=False)
+    return {
+        "l1": round(float(l1(x, held.x).mean()), 4),
+        "ssim": round(float(ssim(x, held.x).mean()), 4),
+        "high_frequency": round(float(high_frequency(x, held.x)), 4),
+        "frechet": round(scores[0].value, 4),
+        **found,  # type: ignore[dict-item]
+    }
+
+
+def show(path: Path, held: Data, made: dict[str, Tensor], rows: int = 12) -> None:
+    """Input, what was made of it, truth: a row for each of some held-out images."""
+    index = torch.randperm(len(held), generator=torch.Generator().manual_seed(3))[:rows]
+    order = ["input", "gan", *(["l1"] if "l1" in made else [])]
+    columns = [made[name][index] for name in order] + [held.x[index]]
+    save(grid(torch.stack(columns, 1).flatten(0, 1), columns=len(columns)), path)
+
+
+def main() -> None:
+    ways = {
+        "labels": labels,
+        "codes": codes,
+        "few-labels": few_labels,
+        "joint": joint,
+        "pairs": pairs,
+        "unpaired": unpaired,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=ways)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--out", type=Path, default=Path("conditions"))
+    asked = parser.parse_args()
+    length = {name: value for name, value in (("minutes", asked.minutes), ("images", asked.images)) if value}
+    print(json.dumps({asked.what: {seed: ways[asked.what](asked.out, seed, length) for seed in asked.seeds}}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
