@@ -169,25 +169,31 @@ class Codes(Prior):
     r"""InfoGAN's law of z: codes first, then noise, z = (c, c', z').
 
     Each categorical code is one-hot and even, :math:`c \sim \mathrm{Cat}(K, 1/K)`; continuous codes are
-    :math:`c' \sim U(-1, 1)`; the noise is normal.
+    :math:`c' \sim U(-1, 1)`; the noise is normal, :math:`z' \sim N(0, s^2 I)`.  With a small s the codes are what G
+    hears best, and a categorical one parts its images into clusters.
 
     References:
         InfoGAN (Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, 2016)
+        ClusterGAN: Latent Space Clustering in Generative Adversarial Networks (Mukherjee et al., 2019), for small noise
 
     Arguments:
         categories: The number of categories K of each categorical code.
         continuous: The number of continuous codes.
         noise: The dimension of the noise.
+        spread: The standard deviation s of the noise.
 
     Raises:
         ValueError: If a code has fewer than 2 categories, or a number is below 0.
     """
 
-    def __init__(self, categories: Sequence[int] = (10,), continuous: int = 2, noise: int = 62) -> None:
-        if any(k < 2 for k in categories) or continuous < 0:
-            given = f"categories={list(categories)}, continuous={continuous}"
-            raise ValueError(f"Codes({given}): each code needs 2 categories or more, continuous must be 0 or more")
+    def __init__(
+        self, categories: Sequence[int] = (10,), continuous: int = 2, noise: int = 62, spread: float = 1.0
+    ) -> None:
+        if any(k < 2 for k in categories) or continuous < 0 or spread < 0:
+            given = f"categories={list(categories)}, continuous={continuous}, spread={spread}"
+            raise ValueError(f"Codes({given}): each code needs 2 categories or more, the others must be 0 or more")
         self.categories, self.continuous, self.noise = tuple(categories), continuous, _checked(noise)
+        self.spread = spread
         self.dim = sum(self.categories) + continuous + noise
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
@@ -197,7 +203,7 @@ class Codes(Prior):
             for k in self.categories
         ]
         parts.append(2 * torch.rand(n, self.continuous, generator=generator, device=device) - 1)
-        parts.append(torch.randn(n, self.noise, generator=generator, device=device))
+        parts.append(self.spread * torch.randn(n, self.noise, generator=generator, device=device))
         return torch.cat(parts, 1)  # (n, dim)
 
     def project(self, z: Tensor) -> Tensor:
@@ -232,7 +238,7 @@ class Codes(Prior):
         return led
 
     def __repr__(self) -> str:
-        return f"Codes({list(self.categories)}, {self.continuous}, {self.noise})"
+        return f"Codes({list(self.categories)}, {self.continuous}, {self.noise}, {self.spread})"
 
 
 def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:

@@ -135,3 +135,18 @@ def test_the_first_conditional_gan_has_its_published_size():
 def test_condition_of_a_generator_must_be_possible():
     with pytest.raises(ValueError, match="norm where norm is true"):
         DCGANGenerator(5, SHAPE, 4, norm=False, classes=3, condition="norm")
+
+
+@torch.no_grad()
+def test_noise_is_added_while_training_alone():
+    torch.manual_seed(0)
+    noisy, plain = (MLPDiscriminator((50,), (40,), noise=noise) for noise in (0.5, 0.0))
+    plain.load_state_dict({name.replace("layers.1", "layers.0"): w for name, w in noisy.state_dict().items()})
+    x = torch.randn(8, 50)
+    assert torch.equal(noisy.eval()(x), plain.eval()(x))
+    drawn = torch.stack([noisy.train()(x) for _ in range(50)])
+    assert float(drawn.std(0).min()) > 0.05
+    x_noise = noisy.layers[0](torch.zeros(100_000))
+    assert float(x_noise.std()) == pytest.approx(0.3, rel=0.02)  # six tenths
+    with pytest.raises(ValueError, match="noise=-1"):
+        MLPDiscriminator((5,), (4,), noise=-1)
