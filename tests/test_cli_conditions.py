@@ -127,7 +127,8 @@ def test_codes_are_led_through_their_values(organza) -> None:
 
 
 def test_the_whole_game_of_a_run_can_be_had(organza) -> None:
-    args = ("--recipe", "semi-supervised", *SMALL, "--images", "64", "--run", "run")
+    small = ("--set", "generator.width=4", "--set", "discriminator.widths=[16]")
+    args = ("--recipe", "semi-supervised", *small, "--images", "100", "--run", "run")
     assert organza("train", "digits[labels=20]", *args)[0] == 0
     game = api.game("run", device="cpu")
     x, y = open_data("digits[labels=20]").gather(torch.arange(5))

@@ -23,12 +23,13 @@ from organza.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 GUIDE, TABLE = ROOT / "docs/first-gan.md", ROOT / "docs/recipes.md"
-NAMES = ("README.md", "docs/first-gan.md", "docs/recipes.md", "docs/metrics.md", "docs/theory.md", "docs/lectures.md")
+GUIDES = ("first-gan", "recipes", "conditions", "metrics", "theory", "lectures")
+NAMES = ("README.md", *(f"docs/{name}.md" for name in GUIDES))
 DOCUMENTS = [path for path in map(ROOT.joinpath, NAMES) if path.exists()]
 every = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
 
 # What a command's data stand for here: nothing is trained, so that only shapes matter.
-DIGITS = Data("digits", torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+DIGITS = Data("digits", torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 9]))
 COLOUR = Data("array", torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
 POINTS = Data("ring", torch.zeros(2, 2))
 CHOSEN = ("quick", "r3gan-small", "r3gan")  # by `organza train` where no recipe is named
