@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from organza.data import Spec
-from organza.moves import Alternating, Simultaneous
+from organza.moves import Simultaneous
 from organza.nn import (
     CGANDiscriminator,
     CGANGenerator,
@@ -11,11 +11,12 @@ from organza.nn import (
     DCGANGenerator,
 )
 from organza.objective import NonSaturating, Scaled
-from organza.optimizer import SGD, Adam
+from organza.optimizer import SGD
 from organza.penalty import R1
 from organza.plan import Plan, part
 from organza.prior import Normal, Uniform
 from organza.recipes.images import conditioned, pictures
+from organza.recipes.quick import brief
 from organza.schedule import Exponential, Linear
 from organza.term import Classification, Lazy, Term
 from organza.training import Training
@@ -85,7 +86,6 @@ def acgan(data: Spec, images: int = 500_000) -> Plan:
 def _plan(name: str, data: Spec, images: int, condition: str, terms: tuple[Term, ...]) -> Plan:
     pictures(name, data)
     classes = conditioned(name, data)
-    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), beta1=0.0, beta2=0.99)
     small = {"shape": data.shape, "width": 32, "classes": classes}
     return Plan.of(
         recipe=name,
@@ -96,13 +96,5 @@ def _plan(name: str, data: Spec, images: int, condition: str, terms: tuple[Term,
         terms=(Lazy(R1(0.5), every=8), *terms),
         conditional=True,
         joint=True,
-        training=Training(
-            images=images,
-            batch=32,
-            moves=Alternating(fresh_noise=False),
-            generator_optimizer=rule,
-            discriminator_optimizer=rule,
-            half_life=Linear(0, 10_000, images=100_000),
-            sample_every=50_000,
-        ),
+        training=brief(images),
     )

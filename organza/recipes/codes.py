@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from organza.data import Spec
 from organza.joint import ROWS
-from organza.moves import Alternating
 from organza.nn import DCGANDiscriminator, DCGANGenerator, JointGenerator, MLPDiscriminator
 from organza.objective import NonSaturating, Scaled
-from organza.optimizer import Adam
 from organza.penalty import R1
 from organza.plan import Plan, part
 from organza.prior import Codes, Normal
 from organza.recipes.images import conditioned, pictures
-from organza.schedule import Linear
+from organza.recipes.quick import brief
 from organza.term import Classification, FeatureMatching, Lazy, MutualInformation
-from organza.training import Training
 
 __all__ = ["infogan", "joint", "semi_supervised"]
 
@@ -42,7 +39,7 @@ def infogan(data: Spec, images: int = 500_000) -> Plan:
         objective=NonSaturating(),
         terms=(Lazy(R1(0.5), every=8), MutualInformation(1.0, prior.categories, prior.continuous)),
         joint=True,
-        training=_training(images),
+        training=brief(images),
     )
 
 
@@ -69,7 +66,7 @@ def semi_supervised(data: Spec, images: int = 300_000) -> Plan:
         objective=Scaled(NonSaturating(), g=0.0),
         terms=(Classification(1.0, fakes=False), FeatureMatching(1.0)),
         joint=True,
-        training=_training(images, batch=100, beta=(0.5, 0.999), labelled=True),
+        training=brief(images, batch=100, betas=(0.5, 0.999), labelled=True),
     )
 
 
@@ -95,21 +92,5 @@ def joint(data: Spec, images: int = 500_000, classes: int = 10) -> Plan:
         objective=NonSaturating(),
         terms=(Lazy(R1(0.5), every=8),),
         joint=True,
-        training=_training(images),
-    )
-
-
-def _training(
-    images: int, batch: int = 32, beta: tuple[float, float] = (0.0, 0.99), labelled: bool = False
-) -> Training:
-    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), *beta)
-    return Training(
-        images=images,
-        batch=batch,
-        moves=Alternating(fresh_noise=False),
-        generator_optimizer=rule,
-        discriminator_optimizer=rule,
-        half_life=Linear(0, 10_000, images=100_000),
-        labelled=labelled,
-        sample_every=50_000,
+        training=brief(images),
     )

@@ -17,7 +17,7 @@ from organza.schedule import Linear
 from organza.term import Lazy
 from organza.training import Training
 
-__all__ = ["quick"]
+__all__ = ["brief", "quick"]
 
 
 def quick(data: Spec, images: int = 200_000) -> Plan:
@@ -38,9 +38,8 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
         Unsupervised Representation Learning with Deep Convolutional GANs (Radford, Metz, Chintala, 2016)
         Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
     """
-    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), beta1=0.0, beta2=0.99)
     if not are_pictures(data):
-        return _points(data, images, rule)
+        return _points(data, images)
     return Plan.of(
         recipe="quick",
         generator=part(DCGANGenerator, latent=64, shape=data.shape, width=32),
@@ -49,22 +48,36 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
         objective=NonSaturating(),
         terms=(Lazy(R1(0.5), every=8),),
         joint=True,
-        training=Training(
-            images=images,
-            batch=32,
-            moves=Alternating(fresh_noise=False),
-            generator_optimizer=rule,
-            discriminator_optimizer=rule,
-            half_life=Linear(0, 10_000, images=100_000),
-            sample_every=20_000,
-        ),
+        training=brief(images, sample_every=20_000),
+    )
+
+
+def brief(
+    images: int,
+    batch: int = 32,
+    betas: tuple[float, float] = (0.0, 0.99),
+    labelled: bool = False,
+    sample_every: int = 50_000,
+) -> Training:
+    """How ``quick`` plays, and small networks like its own: small batches, one of fakes for both players' steps."""
+    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), *betas)
+    return Training(
+        images=images,
+        batch=batch,
+        moves=Alternating(fresh_noise=False),
+        generator_optimizer=rule,
+        discriminator_optimizer=rule,
+        half_life=Linear(0, 10_000, images=100_000),
+        labelled=labelled,
+        sample_every=sample_every,
     )
 
 
 _FEW = 8  # coordinates, for which narrow perceptrons will do
 
 
-def _points(data: Spec, images: int, rule: Adam) -> Plan:
+def _points(data: Spec, images: int) -> Plan:
+    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), beta1=0.0, beta2=0.99)
     images_of_few_pixels, d = len(data.shape) == 3, math.prod(data.shape)
     output = "tanh" if images_of_few_pixels else "linear"
     # Squared distances between standardised examples grow as d does, and slopes, squared, fall so.
