@@ -169,8 +169,8 @@ class Codes(Prior):
     r"""InfoGAN's law of z: codes first, then noise, z = (c, c', z').
 
     Each categorical code is one-hot and even, :math:`c \sim \mathrm{Cat}(K, 1/K)`; continuous codes are
-    :math:`c' \sim U(-1, 1)`; the noise is normal, :math:`z' \sim N(0, s^2 I)`.  With a small s the codes are what G
-    hears best, and a categorical one parts its images into clusters.
+    :math:`c' \sim U(-1, 1)`; the noise is normal, :math:`z' \sim N(0, s^2 I)`.  With a small s, or a large
+    height of the 1 in one-hot codes, the categories are what G hears best, and its images part into clusters.
 
     References:
         InfoGAN (Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, 2016)
@@ -181,25 +181,33 @@ class Codes(Prior):
         continuous: The number of continuous codes.
         noise: The dimension of the noise.
         spread: The standard deviation s of the noise.
+        height: The number that stands for 1 in categorical codes.
 
     Raises:
         ValueError: If a code has fewer than 2 categories, or a number is below 0.
     """
 
     def __init__(
-        self, categories: Sequence[int] = (10,), continuous: int = 2, noise: int = 62, spread: float = 1.0
+        self,
+        categories: Sequence[int] = (10,),
+        continuous: int = 2,
+        noise: int = 62,
+        spread: float = 1.0,
+        height: float = 1.0,
     ) -> None:
-        if any(k < 2 for k in categories) or continuous < 0 or spread < 0:
-            given = f"categories={list(categories)}, continuous={continuous}, spread={spread}"
-            raise ValueError(f"Codes({given}): each code needs 2 categories or more, the others must be 0 or more")
+        if any(k < 2 for k in categories) or continuous < 0 or spread < 0 or height <= 0:
+            given = f"categories={list(categories)}, continuous={continuous}, spread={spread}, height={height}"
+            raise ValueError(
+                f"Codes({given}): each code needs 2 categories or more, the others must be 0 or more, height above 0"
+            )
         self.categories, self.continuous, self.noise = tuple(categories), continuous, _checked(noise)
-        self.spread = spread
+        self.spread, self.height = spread, height
         self.dim = sum(self.categories) + continuous + noise
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         parts = [
-            one_hot(torch.randint(k, (n,), generator=generator, device=device), k).to(torch.get_default_dtype())
+            self.height * one_hot(torch.randint(k, (n,), generator=generator, device=device), k)
             for k in self.categories
         ]
         parts.append(2 * torch.rand(n, self.continuous, generator=generator, device=device) - 1)
@@ -209,7 +217,7 @@ class Codes(Prior):
     def project(self, z: Tensor) -> Tensor:
         """Move each categorical code to the nearest category, continuous codes into [-1, 1]; leave the noise."""
         *codes, continuous, noise = z.split([*self.categories, self.continuous, self.noise], 1)
-        vertices = [one_hot(code.argmax(1), code.shape[1]).to(z) for code in codes]
+        vertices = [self.height * one_hot(code.argmax(1), code.shape[1]).to(z) for code in codes]
         return torch.cat([*vertices, continuous.clamp(-1, 1), noise], 1)
 
     def traverse(self, z: Tensor, code: int, steps: int = 10, reach: float = 2.0) -> Tensor:
@@ -229,7 +237,7 @@ class Codes(Prior):
             raise ValueError(f"code={code}: there are {known} codes, counted from 0")
         begin = sum(self.categories[:code])
         if code < len(self.categories):
-            values = torch.eye(self.categories[code])  # (K, K)
+            values = self.height * torch.eye(self.categories[code])  # (K, K)
         else:
             begin += code - len(self.categories)
             values = torch.linspace(-reach, reach, steps).unsqueeze(1)  # (steps, 1)
@@ -238,7 +246,7 @@ class Codes(Prior):
         return led
 
     def __repr__(self) -> str:
-        return f"Codes({list(self.categories)}, {self.continuous}, {self.noise}, {self.spread})"
+        return f"Codes({list(self.categories)}, {self.continuous}, {self.noise}, {self.spread}, {self.height})"
 
 
 def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:

@@ -305,5 +305,5 @@ class MutualInformation(Term):
         *categories, continuous = zip(said.split(sizes, 1), codes, strict=True)
         surprise: Tensor = 0.5 * ((continuous[0] - continuous[1]) / self.sigma).square().sum(1)
         for logits, code in categories:
-            surprise = surprise + cross_entropy(logits, code, reduction="none")
+            surprise = surprise + cross_entropy(logits, code.argmax(1), reduction="none")
         return surprise

@@ -1,6 +1,7 @@
 """organza.augment: slow references, crops and boxes, two derivatives, laws of what is drawn, micro-batches, a game."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from organza.penalty import R1
 from organza.round import Draw
 from organza.training import State
 
-NAMES = ("color", "translation", "cutout")
+NAMES = ("color", "translation", "affine", "cutout")
 SHAPES = [(1, 8, 8), (3, 8, 13), (4, 9, 5), (3, 1, 2)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 every_policy = pytest.mark.parametrize("policy", [(name,) for name in NAMES] + [NAMES], ids="+".join)
@@ -118,6 +119,25 @@ def test_cutout_fills_one_box_and_nothing_else(shape, cutout, fill, device):
                 expected[:, i, j], filled = fill, filled + 1
         assert torch.equal(its, expected)
         assert ((h + 1) // 2) * ((w + 1) // 2) <= filled <= h * w  # the border clips at most half of each side
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 13), (4, 9, 5)], ids=str)
+def test_affine_is_what_grid_sample_does(shape):
+    """The same map of coordinates in torch's own sampler, which has no second derivatives; fill 0 is its padding."""
+    x = images(6, *shape)
+    got, drawn = recorded(x, "affine")
+    turn, tall, wide = (2 * torch.tensor([row[i] for row in drawn], dtype=x.dtype) - 1 for i in range(3))
+    turn, tall, wide = math.radians(15) * turn, 1.25**tall, 1.25**wide
+    H, W = shape[1:]
+    ratio = (H - 1) / (W - 1)  # its coordinates end at -1 and 1, whatever the sides
+    zero = torch.zeros_like(turn)
+    theta = torch.stack(
+        [turn.cos() / wide, turn.sin() * ratio / wide, zero, -turn.sin() / ratio / tall, turn.cos() / tall, zero], 1
+    ).view(6, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=True)
+    wanted = torch.nn.functional.grid_sample(x, grid, "bilinear", "zeros", align_corners=True)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(got, x)
 
 
 def test_shares_of_nothing_change_nothing():
@@ -258,7 +278,7 @@ def test_it_says_what_it_is():
     [
         ({"policy": ["colour"]}, "'colour'; did you mean color?"),
         ({"policy": ["color", "translate"]}, "'translate'; did you mean translation?"),
-        ({"policy": ["flip"]}, "'flip'; known are color, translation, cutout"),
+        ({"policy": ["flip"]}, "'flip'; known are color, translation, affine, cutout"),
         ({"policy": "color,cutout"}, "must be a list of names, as ['color', 'cutout']"),
         ({"shift": -0.1}, "shift=-0.1): must be a share of the side, from 0 to 1"),
         ({"cutout": 16}, "cutout=16): must be a share of the side, from 0 to 1"),

@@ -184,7 +184,10 @@ def test_codes_are_even_one_hot_and_uniform():
         assert code.mean(0) == pytest.approx(1 / k, abs=5 * math.sqrt((1 / k) * (1 - 1 / k) / 60_000))
     assert float(c.abs().max()) <= 1 and float(c.var()) == pytest.approx(1 / 3, abs=0.01)
     assert float(noise.var()) == pytest.approx(1, abs=0.02)
-    assert torch.equal(Codes((3, 2), 2, 4, spread=0.5).draw(60_000, seeded())[:, 7:], 0.5 * noise)
+    other = Codes((3, 2), 2, 4, spread=0.5, height=3.0)
+    drawn = other.draw(60_000, seeded())
+    assert torch.equal(drawn[:, 7:], 0.5 * noise) and torch.equal(drawn[:, :5], 3 * z[:, :5])
+    assert torch.equal(other.project(drawn), drawn) and float(other.traverse(drawn[:1], 0).max()) == 3
     joint = torch.einsum("ni,nj->ij", a, b) / 60_000
     assert joint.flatten() == pytest.approx(1 / 6, abs=0.01)  # independent of each other
 
@@ -221,7 +224,9 @@ def test_a_code_is_led_through_its_values_and_all_else_is_kept():
         Normal(3).traverse(z, 0)
 
 
-@pytest.mark.parametrize("arguments", [((1,), 2, 3), ((3,), -1, 3), ((3,), 1, -1), ((3,), 1, 3, -1.0)])
+@pytest.mark.parametrize(
+    "arguments", [((1,), 2, 3), ((3,), -1, 3), ((3,), 1, -1), ((3,), 1, 3, -1.0), ((3,), 1, 3, 1.0, 0.0)]
+)
 def test_codes_refuse_what_is_no_code(arguments):
     with pytest.raises(ValueError, match="must be 0 or more"):
         Codes(*arguments)
