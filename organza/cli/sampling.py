@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,9 +50,9 @@ def sample(
     """Draw samples from a trained run, by chance, not selected; of labels a row for each, of the same z a column."""
     from organza import api
 
-    count = n or (8 if label else 64)
-    name = f"{'nearest' if nearest else 'sample'}-{count}-{seed}{'' if truncation is None else f'-{truncation:g}'}.png"
-    target = out or str(Path(run) / name)
+    asked = [*map(str, label or ()), *(() if truncation is None else [f"{truncation:g}"])]
+    name = "-".join(["nearest" if nearest else "sample", str(n or (8 if label else 64)), str(seed), *asked])
+    target = out or str(Path(run) / (re.sub(r"[^\w.,-]", "_", name) + ".png"))
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
     elif not target.endswith("/") and not Path(target).is_dir():
