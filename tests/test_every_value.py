@@ -86,7 +86,10 @@ def test_the_whole_way(organza, kind, tmp_path):
     assert (tmp_path / "r" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("kind", ["uint16", "any range of 7", "signals", "vectors of 5"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("uint16", "signals")]
+
+
+@pytest.mark.parametrize("kind", ["any range of 7", "vectors of 5", *SLOW])
 def test_evaluation_is_in_the_numbers_of_the_data(organza, kind):
     x = KINDS[kind]
     np.savez("x.npz", x=x, layout={4: "NCHW", 3: "NCL", 2: "ND"}[x.ndim])
