@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from toys import points
 
+from organza.data import open_data
 from organza.device import pick_device
 from organza.game import Game
 from organza.moves import Alternating
+from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.optimizer import SGD
 from organza.prior import Normal
-from organza.training import State, Training
+from organza.training import State, Training, fit
 
 
 class Counts(nn.Linear):
@@ -78,3 +80,20 @@ def test_a_checkpoint_from_before_a_setting_existed_is_taken() -> None:
     with pytest.raises(ValueError, match="generator_batch=4, not 0"):
         record["training"]["generator_batch"] = "4"
         state().restore(s.tensors(), record)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 16)])
+def test_networks_of_a_program_see_its_own_numbers(shape: tuple[int, ...]) -> None:
+    """`fit` scales no vectors and signals, unless they come as a `Data` that says so."""
+    x = 100 + 5 * torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
+
+    def seen(data: object) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        game = Game(MLPGenerator(2, shape, (4,), output="linear"), MLPDiscriminator(shape, (4,)), Normal(2))
+        game.discriminator.register_forward_pre_hook(lambda module, given: found.append(given[0].detach()))
+        fit(game, data, images=64, batch=64, device="cpu", sample_every=0)
+        return found[0]
+
+    order = seen(x).flatten(1)
+    assert torch.equal(order[order[:, 0].argsort()], x.flatten(1)[x.flatten(1)[:, 0].argsort()])
+    assert float(seen(open_data(x)).mean().abs()) < 0.1

@@ -140,6 +140,10 @@ class Data:
         """The same data on a device; shares memory if it is there already."""
         return self._mapped(lambda each: each.to(device))
 
+    def unscaled(self) -> "Data":
+        """The same data, vectors and signals of which networks see as they are."""
+        return self if self.x.ndim == 4 else replace(self, values=AS_THEY_ARE)
+
     def rows(self, index: Tensor) -> "Data":
         """Some of the examples, by index, (n,) int64."""
         files = tuple(self.files[i] for i in index.tolist()) if self.files else ()

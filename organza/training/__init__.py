@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from organza.data import open_data
+from organza.data import Data, open_data
 from organza.device import pick_device, undisturbed
 from organza.game import Game
 from organza.model import Model
@@ -42,7 +42,8 @@ def fit(
 
     Arguments:
         game: The game; it is trained in place.
-        data: Whatever :func:`~organza.data.open_data` takes.
+        data: Whatever :func:`~organza.data.open_data` takes; vectors and signals in their own numbers, as the networks
+            are the program's own, unless it is a :class:`~organza.data.Data`, which is taken as it is.
         training: How to play; ``changes`` replace single fields of it (``images=500_000``).
         run: The run folder: a path (made if missing, resumed if not) or a :class:`~organza.run.Run`.
         device: "auto", "cpu", "cuda" or "mps".
@@ -55,7 +56,8 @@ def fit(
         Diverged: If a loss or weight is no longer finite.
     """
     training = _changed(training or Training(), changes)
-    state = State(game, training, open_data(data), pick_device(device))
+    data = data if isinstance(data, Data) else open_data(data).unscaled()
+    state = State(game, training, data, pick_device(device))
     keeper = Keeper(state, _folder(run, state), judge, save_seconds)
     stop = False
     with undisturbed(state.device, training.threads):
