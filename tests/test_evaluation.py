@@ -71,7 +71,10 @@ def test_training_data_that_changed_is_told(tmp_path: Path) -> None:
         api.evaluate(tmp_path / "run", data="digits", metrics=["memorisation"], n=60, device="cpu")
 
 
-@pytest.mark.parametrize("which", ["samples", "real examples", "both"])
+SLOW = [pytest.param(which, marks=pytest.mark.slow) for which in ("samples", "real examples")]
+
+
+@pytest.mark.parametrize("which", ["both", *SLOW])
 def test_samples_without_any_variety_are_flagged(which: str) -> None:
     """No metric falls over, and none of its numbers stands without a word."""
     x = open_data("digits", "test").x[:200]
