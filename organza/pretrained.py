@@ -92,7 +92,8 @@ def translates(generator: Any) -> bool:
     """Whether G, as the part of a plan, makes images from images."""
     if not isinstance(generator, Mapping):
         return False
-    return "condition" in generator or hasattr(getattr(networks, str(generator.get("kind")), None), "directions")
+    shape = generator.get("condition")  # of networks that take labels it is a word: where the label goes
+    return isinstance(shape, list | tuple) or hasattr(getattr(networks, str(generator.get("kind")), None), "directions")
 
 
 def is_pretrained(folder: str | os.PathLike[str]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from organza.data import Data, Spec, open_data
 from organza.game import Game
 from organza.plan import Plan
+from organza.pretrained import translates
 from organza.recipes import MINUTES, RECIPES, example, recipe, reduced
 from organza.recipes.r3gan import gamma, widths
 from organza.round import Batch, Draw
@@ -239,3 +240,13 @@ def test_data_of_another_kind_are_refused_in_one_line(name: str, source: str, sa
     with pytest.raises(ValueError) as caught:
         RECIPES[name](open_data(source).spec)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@every
+def test_only_those_from_images_to_images_translate(name: str) -> None:
+    """By the plan, which a report and a model card go by, and by the network itself, which `organza translate` asks."""
+    data = of_its_kind(name, DIGITS)
+    plan = RECIPES[name](data)
+    with torch.device("meta"):
+        live = getattr(plan.game().generator, "condition", None)
+    assert translates(plan.generator) == (live is not None) == (name in ("pix2pix", "cyclegan"))
