@@ -38,9 +38,9 @@ _CHANNELS = ((), (1,), (2,), (3,), (4,))
 
 def to_uint8(x: Tensor) -> Tensor:
     """Values in [-1, 1] to bytes, any shape; values outside are clamped, and NaN becomes 0."""
-    import torch
+    from organza.values import BYTES
 
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).nan_to_num(nan=0).to(torch.uint8)
+    return BYTES.restore(x)
 
 
 def grid(x: Tensor, columns: int | None = None, pad: int = 2) -> Array:
@@ -82,10 +82,11 @@ def opaque(x: Tensor) -> Tensor:
     """
     import torch
 
+    from organza.values import over
+
     if x.ndim != 4 or x.shape[1] not in (2, 4):
         return x
-    x = (x if x.dtype == torch.uint8 else to_uint8(x)).to(torch.int32)
-    return ((x[:, :-1] * x[:, -1:] + 255 * (255 - x[:, -1:]) + 127) // 255).to(torch.uint8)
+    return over(x if x.dtype == torch.uint8 else to_uint8(x), 255)
 
 
 def lines(x: Tensor, real: Tensor | None = None, size: int = 512) -> Array:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["AS_THEY_ARE", "Values", "signed"]
+__all__ = ["AS_THEY_ARE", "BYTES", "Values", "over", "signed"]
 
 _INTEGERS = {"uint8": 255, "uint16": 65535}
 _DIGIT = 2.0**-24
@@ -141,6 +141,23 @@ class Values:
 AS_THEY_ARE = Values()
 
 
+BYTES = Values.integers("uint8")
+
+
 def signed(x: Tensor) -> Tensor:
     """Bytes as what networks are shown, float32 in [-1, 1]; floats as they are."""
-    return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x
+    return BYTES.inside(x) if x.dtype == torch.uint8 else x
+
+
+def over(x: Tensor, base: Tensor | int) -> Tensor:
+    r"""Lay images whose last channel is alpha on a background, (N, C, H, W) -> (N, C - 1, H, W), bytes.
+
+    .. math:: (\alpha x + (255 - \alpha) b) / 255, to the nearest integer
+
+    Arguments:
+        x: Images, uint8.
+        base: The background b, from 0 to 255: a number, or one for each channel, (C - 1, 1, 1) int32.
+    """
+    x = x.to(torch.int32)
+    alpha = x[:, -1:]  # (N, 1, H, W)
+    return ((x[:, :-1] * alpha + base * (255 - alpha) + 127) // 255).to(torch.uint8)

@@ -45,7 +45,7 @@ LAYERS = {
     "theory": (1, L0 | {"game", "moves"}),
     "model": (1, L0 | {"picture", "run", "pretrained", "nearest"}),
     "pretrained": (1, L0 | {"run"}),
-    "picture": (1, {"run"}),
+    "picture": (1, {"run", "values"}),
     "scores": (1, {"run", "picture", "metrics"}),
     "data": (1, {"values", "joint"}),
     **dict.fromkeys(("distributed", "metrics", "run"), (1, {"distributed"})),

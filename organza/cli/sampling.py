@@ -58,9 +58,12 @@ def sample(
     elif not target.endswith("/") and not Path(target).is_dir():
         _check_suffix(target, ".png (a grid)", ".npz (an array)", ".npy (an array)", "/ (a folder of pictures)")
     model = api.load(run, device=device)
-    names, y = labels(model, run, label)
+    names, y = _labels(model, run, label)
     count = n or (64 if y is None else 8)
-    x = model.sample(count, seed, truncation=truncation) if y is None else _across(model, y, count, seed, truncation)
+    if y is None:
+        x = model.sample(count, seed, truncation=truncation)
+    else:
+        x = model.across(y, count, seed, truncation=truncation).flatten(0, 1)  # (k n, ...)
     record: dict[str, Any] = {"out": target, "n": len(x), "seed": seed, **({"labels": names} if names else {})}
     if nearest:
         record |= _write_nearest(x, data or (model.config or {}).get("data"), target)
@@ -96,7 +99,7 @@ def interpolate(
     if code is not None:
         x = model.traverse(code, n, steps, seed)  # (n, steps, ...)
     else:
-        y = labels(model, run, label)[1]
+        y = _labels(model, run, label)[1]
         if y is not None and label and len(y) not in (1, n):
             raise ValueError(f"--label: got {len(y)} for {n} pairs; give one, or one for each pair (-n {len(y)})")
         y = None if y is None else y[[i % len(y) for i in range(n)]]
@@ -133,7 +136,7 @@ def export(
     show(record, "\n".join(lines), as_json)
 
 
-def labels(model: Model, run: str, given: list[str] | None) -> tuple[list[str], Tensor | None]:
+def _labels(model: Model, run: str, given: list[str] | None) -> tuple[list[str], Tensor | None]:
     """The conditions that were asked for, by name and as y; all classes if none was; None if the model takes none."""
     import torch
 
@@ -169,11 +172,6 @@ def _label(text: str, known: list[str], classes: int) -> int | list[float]:
     close = get_close_matches(text, known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ValueError(f"--label {text}: there are {', '.join(known[:20])}{' ...' * (len(known) > 20)}{hint}")
-
-
-def _across(model: Model, y: Tensor, n: int, seed: int, truncation: float | None) -> Tensor:
-    """The same n z under each condition, one condition after the other, (k n, ...)."""
-    return model.across(y, n, seed, truncation=truncation).flatten(0, 1)
 
 
 def _check_suffix(target: str, *allowed: str) -> None:

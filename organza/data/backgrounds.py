@@ -1,8 +1,6 @@
-r"""Images with alpha laid on a background of one colour: DATA[background=white], black, or r,g,b of 0 to 255.
+"""Images with alpha laid on a background of one colour: DATA[background=white], black, or r,g,b of 0 to 255.
 
-.. math:: (\alpha x + (255 - \alpha) b) / 255
-
-to the nearest integer: gray + alpha becomes gray, RGB + alpha RGB.
+Gray + alpha becomes gray, RGB + alpha RGB (:func:`organza.values.over`).
 """
 
 from __future__ import annotations
@@ -12,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+from organza.values import over
 
 if TYPE_CHECKING:
     from .source import Data
@@ -46,7 +45,7 @@ def composed(data: Data, part: str) -> Data:
     base = torch.tensor(colour[: shape[0] - 1], dtype=torch.int32, device=data.x.device).view(-1, 1, 1)
     x = data.x.new_empty(len(data), shape[0] - 1, *shape[1:])
     for whole, out in zip(data.x.split(256), x.split(256), strict=True):  # int32 of a few at a time
-        out.copy_(_over(whole.to(torch.int32), base))
+        out.copy_(over(whole, base))
     return replace(data, name=name, x=x)
 
 
@@ -55,8 +54,3 @@ def _colour(said: str) -> tuple[int, ...] | None:
         return _NAMES[said]
     numbers = tuple(int(each) for each in said.split(",")) if "," in said else ()
     return numbers if len(numbers) == 3 and max(numbers) <= 255 else None
-
-
-def _over(x: Tensor, base: Tensor) -> Tensor:
-    alpha = x[:, -1:]  # (n, 1, H, W)
-    return (x[:, :-1] * alpha + base * (255 - alpha) + 127) // 255
