@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from organza.api import compare, evaluate, load, resume, train
-    from organza.augment import DiffAugment
+    from organza.augment import DiffAugment, Jitter
     from organza.data import open_data
     from organza.game import Game
     from organza.model import Model
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "api": ("compare", "evaluate", "load", "resume", "train"),
-    "augment": ("DiffAugment",),
+    "augment": ("DiffAugment", "Jitter"),
     "data": ("open_data",),
     "game": ("Game",),
     "model": ("Model",),

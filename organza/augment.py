@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from organza.round import Draw
 
-__all__ = ["DiffAugment"]
+__all__ = ["DiffAugment", "Jitter"]
 
 _KNOWN = ("color", "translation", "affine", "cutout")
 
@@ -140,6 +140,49 @@ class DiffAugment(nn.Module):
 
     def extra_repr(self) -> str:
         return f"policy={list(self.policy)}, shift={self.shift}, cutout={self.cutout}, fill={self.fill}"
+
+
+class Jitter(nn.Module):
+    r"""Other views of the examples that both players are given: each mirrored or not, and moved by some pixels.
+
+    Unlike an augmentation of what D sees, it changes the law that G learns.  A condition y that is an image with the
+    sides of x goes with it, so that pairs stay pairs.  What is moved in from outside repeats the edge.  (pix2pix
+    enlarges 256 pixels to 286 and crops, which moves by up to .06 too; but that blurs small images.)
+
+    References:
+        Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, 2017), appendix 6.2
+
+    Arguments:
+        mirror: Whether half of the examples, by chance, are mirrored left to right.
+        shift: The largest move as a share of each side, from 0 to 1, rounded to pixels.
+
+    Raises:
+        ValueError: If the share is not one, or x is not (B, C, H, W).
+    """
+
+    def __init__(self, mirror: bool = True, shift: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= shift <= 1:
+            raise ValueError(f"Jitter(shift={shift}): must be a share of the side, from 0 to 1")
+        self.mirror, self.shift = mirror, shift
+
+    def forward(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """Return the images x, (B, C, H, W), each changed by its own chance, and y, changed alike if it is an image."""
+        if x.ndim != 4:
+            raise ValueError(f"Jitter: got x of shape {tuple(x.shape)}, needs images (B, C, H, W)")
+        (H, W), (down, right) = x.shape[2:], _pixels(x, self.shift)
+        rows = _seen_from(x, 2, -down, down, draw).clamp(0, H - 1)  # (B, 1, H, 1): where each pixel comes from
+        columns = _seen_from(x, 3, -right, right, draw).clamp(0, W - 1)  # (B, 1, 1, W)
+        if self.mirror:
+            turned = draw(lambda n, g: torch.rand(n, 1, 1, 1, generator=g, device=g.device)).to(x.device) < 0.5
+            columns = columns.where(turned.logical_not(), W - 1 - columns)
+        index = (rows * W + columns).flatten(2)  # (B, 1, HW)
+        if y is not None and y.ndim == 4 and y.shape[2:] == x.shape[2:]:
+            y = y.flatten(2).take_along_dim(index, 2).view_as(y)
+        return x.flatten(2).take_along_dim(index, 2).view_as(x), y
+
+    def extra_repr(self) -> str:
+        return f"mirror={self.mirror}, shift={self.shift}"
 
 
 def _pixels(x: Tensor, share: float) -> tuple[int, int]:

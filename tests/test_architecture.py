@@ -22,7 +22,7 @@ PUBLIC = [
     "Minimax", "NonSaturating", "LeastSquares", "Hinge", "Wasserstein", "RelativisticLogistic", "FGAN",
     "Scaled", "Objective", "Term", "R1", "R2", "GradientPenalty", "DRAGAN", "Verdict",
     "Alternating", "Simultaneous", "Unrolled", "Consensus", "Moves", "Adam", "SGD", "RMSprop", "resume", "DiffAugment",
-    "evaluate", "compare",
+    "Jitter", "evaluate", "compare",
 ]  # fmt: skip
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import pad
 from toys import mlp, pictures, toy
 
-from organza.augment import DiffAugment
+from organza.augment import DiffAugment, Jitter
 from organza.objective import RelativisticLogistic
 from organza.penalty import R1
 from organza.round import Draw
@@ -324,3 +325,60 @@ def test_a_game_with_r1_is_played_through_it(joint, double):
     assert all(w.isfinite().all() and not torch.equal(w, old) for w, old in zip(weights, start, strict=True))
     assert 0 < means["discriminator/R1"] < float("inf")
     torch.testing.assert_close(weights, played(joint, accumulate=4)[1], rtol=0, atol=1e-12)
+
+
+def jittered(x, y=None, draw=None, **arguments):
+    return Jitter(**arguments)(x, y, draw or chance(len(x)))
+
+
+def test_jitter_mirrors_half_of_the_examples():
+    x = images(1000, 2, 3, 5)
+    got, _ = jittered(x)
+    kept, turned = ((got == way).flatten(1).all(1) for way in (x, x.flip(3)))
+    assert bool((kept ^ turned).all()) and 450 < int(turned.sum()) < 550
+    assert torch.equal(jittered(x, mirror=False)[0], x)
+
+
+def test_jitter_moves_evenly_and_repeats_the_edge():
+    x = images(500, 1, 8, 12)
+    got, _ = jittered(x, mirror=False, shift=0.25)
+    wide = pad(x, (3, 3, 2, 2), mode="replicate")
+    found = [
+        [torch.equal(one, big[:, down : down + 8, right : right + 12]) for down in range(5) for right in range(7)]
+        for one, big in zip(got, wide, strict=True)
+    ]
+    counts = torch.tensor(found).sum(0)
+    assert int(counts.sum()) == 500 and bool((counts > 0).all())
+
+
+def test_jitter_takes_an_image_condition_along_and_no_other():
+    x, seen, label = images(6, 3, 8, 8), images(6, 1, 8, 8), torch.arange(6)
+    made, with_it = jittered(x, torch.cat([x[:, :1], seen], 1), shift=0.5)
+    assert torch.equal(made[:, :1], with_it[:, :1]) and not torch.equal(made, x)
+    assert jittered(x, label)[1] is label
+    smaller = seen[..., :4]
+    assert jittered(x, smaller)[1] is smaller
+
+
+def test_jitter_of_a_micro_batch_is_that_of_the_batch():
+    x = images(8, 3, 6, 6)
+    parts = [jittered(x[rows], draw=chance(8, rows), shift=0.5)[0] for rows in (slice(0, 3), slice(3, 8))]
+    assert torch.equal(torch.cat(parts), jittered(x, shift=0.5)[0])
+
+
+def test_jitter_says_what_it_is_and_refuses_what_it_cannot():
+    assert repr(Jitter(shift=0.1)) == "Jitter(mirror=True, shift=0.1)"
+    with pytest.raises(ValueError, match=r"^Jitter\(shift=2\): must be a share of the side, from 0 to 1$"):
+        Jitter(shift=2)
+    with pytest.raises(ValueError, match=r"^Jitter: got x of shape \(5, 2\), needs images \(B, C, H, W\)$"):
+        jittered(torch.zeros(5, 2))
+
+
+def test_a_training_shows_both_players_jittered_examples():
+    """The same views at every reading, as a resumed run needs them."""
+    made = toy(data=pictures(3), play={"batch": 4, "accumulate": 1, "jitter": Jitter(shift=0.25)})
+    state = State(made.game, made.training, made.data, torch.device("cpu"))
+    plain = State(made.game, replace(made.training, jitter=None), made.data, torch.device("cpu"))
+    for player in ("discriminator", "generator"):
+        (batch,), (same,), (before,) = (list(s.stream(player)) for s in (state, state, plain))
+        assert torch.equal(batch.x, same.x) and not torch.equal(batch.x, before.x)

@@ -291,6 +291,9 @@ def test_published_sizes() -> None:
     d = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512) + 64 + 2 * (128 + 256 + 512) + 512 * 16 + 1
     assert (numbers(generator), numbers(discriminator)) == (g, d)
     assert [tuple(size) for size in generator.sizes] == [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64)]
+    infogan = DCGANGenerator(74, (1, 28, 28), 64, dense=1024)  # 74 -> 1024 -> 7x7x128 -> 14x14x64 -> 28x28
+    g = 74 * 1024 + 2 * 1024 + 1024 * 49 * 128 + 2 * 128 + 16 * (128 * 64 + 64) + 2 * 64 + 1
+    assert numbers(infogan) == g
 
 
 def test_initialisation_follows_its_law() -> None:

@@ -32,6 +32,7 @@ class DCGANGenerator(nn.Module):
         shape: (channels, height, width) of an image.
         width: The channels before the last layer; each map of half the side has twice as many.
         norm: Whether to normalise by batch statistics.
+        dense: The units of a hidden layer between z and the first map, as InfoGAN's has; 0, as published, for none.
         classes: The numbers of e(y) if conditional, else 0.
         condition: Where y enters: "concat", beside z; or "norm", in the scale and shift of every batch norm.
 
@@ -45,6 +46,7 @@ class DCGANGenerator(nn.Module):
         shape: Sequence[int],
         width: int = 64,
         norm: bool = True,
+        dense: int = 0,
         classes: int = 0,
         condition: str = "concat",
     ) -> None:
@@ -55,20 +57,25 @@ class DCGANGenerator(nn.Module):
         self.classes = classes if condition == "concat" else 0
         levels = len(self.sizes) - 1
         channels = [width * 2**i for i in reversed(range(levels))] + [shape[0]]
-        self.start = nn.Linear(latent + self.classes, channels[0] * numel(self.sizes[0]), bias=not norm)
-        normed = classes if condition == "norm" else 0
-        self.begin = _Normed(channels[0], norm, normed)
+        seen = latent + self.classes
+        normed = nn.BatchNorm1d(dense) if norm else nn.Identity()
+        hidden = (nn.Linear(seen, dense, bias=not norm), normed, activation("relu")) if dense else ()
+        self.hidden = nn.Sequential(*hidden)
+        self.start = nn.Linear(dense or seen, channels[0] * numel(self.sizes[0]), bias=not norm)
+        conditions = classes if condition == "norm" else 0
+        self.begin = _Normed(channels[0], norm, conditions)
         self.ups = nn.ModuleList()
         for i in range(levels):
             last = i == levels - 1
             up = nn.ConvTranspose2d(channels[i], channels[i + 1], 4, 2, 1, bias=last or not norm)
-            end = Unit("tanh") if last else _Normed(channels[i + 1], norm, normed)
+            end = Unit("tanh") if last else _Normed(channels[i + 1], norm, conditions)
             self.ups.append(_Up(up, self.sizes[i + 1], end))
         self.channels = channels[0]
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x: Tensor = self.start(beside(z, y, self.classes) if self.classes else z)  # (B, latent) -> (B, C0 h w)
+        h = self.hidden(beside(z, y, self.classes) if self.classes else z)  # (B, latent) -> (B, dense)
+        x: Tensor = self.start(h)  # (B, C0 h w)
         x = self.begin(x.view(-1, self.channels, *self.sizes[0]), y)  # (B, C0, h, w)
         for up in self.ups:
             x = up(x, y)  # (B, C / 2, 2h, 2w)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from organza.data import Data, Order
 from organza.device import seed_networks
 from organza.ema import average, averaged
-from organza.game import Game
+from organza.game import Augment, Game
 from organza.model import Model
 from organza.moves import Alternating, Moves
 from organza.optimizer import Adam, Optimizer
@@ -46,6 +46,7 @@ class Training:
         discriminator_optimizer: The rule of D's step.
         half_life: Of G's moving average, in images: a number or a schedule; 0 follows G itself.
         labelled: Whether as many examples whose label is known are drawn beside each batch, for terms that classify.
+        jitter: What examples and their conditions go through before either player sees them; none if not given.
         replacement: Whether real examples are drawn with replacement instead of in shuffled epochs.
         seed: Of everything: initial order, noise, dropout.
         log_every: Images from one line of the log to the next.
@@ -67,6 +68,7 @@ class Training:
     discriminator_optimizer: Optimizer = Adam()
     half_life: float | Schedule = 10_000
     labelled: bool = False
+    jitter: Augment | None = None
     replacement: bool = False
     seed: int = 0
     log_every: int = 2_000
@@ -141,11 +143,13 @@ class State:
             x, y = self.data.gather(index[rows])
             x = x.to(torch.get_default_dtype())
             y = y.to(x.dtype) if y is not None and y.is_floating_point() else y
+            draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
+            if self.training.jitter is not None:
+                x, y = self.training.jitter(x, y, draw)
             if self.training.channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
-            draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
             seed_networks(key(chance, micro), self.device)
-            beside = self._beside(position, total, rows) if player == "discriminator" else None
+            beside = self._beside(position, draw) if player == "discriminator" else None
             yield Batch(x, y, draw, self.images, self.steps, beside)
 
     def _labelled(self) -> tuple[Tensor, Order]:
@@ -158,14 +162,17 @@ class State:
             )
         return known, Order(len(known), key(self.training.seed, "labelled") >> 1)
 
-    def _beside(self, position: int, total: int, rows: slice) -> tuple[Tensor, Tensor] | None:
+    def _beside(self, position: int, draw: Draw) -> tuple[Tensor, Tensor] | None:
         """As many labelled examples as the micro-batch has, from an order of their own."""
         if self.labels is None:
             return None
         known, order = self.labels
-        x, y = self.data.gather(known[order.indices(position, total)[rows].to(known.device)])
+        x, y = self.data.gather(known[order.indices(position, draw.total)[draw.rows].to(known.device)])
+        x = x.to(torch.get_default_dtype())
+        if self.training.jitter is not None:
+            x, y = self.training.jitter(x, y, draw)
         assert y is not None
-        return x.to(torch.get_default_dtype()), y
+        return x, y
 
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
         """Add the loss's gradient to the player's parameters and the rounds' evidence to the move's."""
