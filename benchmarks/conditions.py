@@ -6,8 +6,9 @@ with WHAT one of
 
     labels             recipe conditional on MNIST: label accuracy, coverage of the worst class, CAS of 60,000 samples,
                        and how well the style of a z survives a change of label
-    codes              recipe infogan: agreement of the categorical code with the digits (best matching), and the rank
-                       correlation of the continuous codes with slant and width
+    codes              recipe infogan: agreement of the categorical code with the digits (best matching), of generated
+                       and of real images; what of the real is covered; and the rank correlation of the continuous
+                       codes with slant and width
     few-labels         recipe semi-supervised with 100 labels: test accuracy, beside the same D on these labels alone
     joint              recipe joint: how often the label that G emits is what a classifier sees
     pairs              pix2pix on emoji, google -> twitter, held out by code points, beside L1 alone and the input
@@ -42,6 +43,7 @@ from organza.metrics.style import slant, spearman, width
 from organza.picture import grid, save, to_uint8
 
 DIGITS = 10
+ALL = torch.arange(10_000)  # MNIST's test images
 
 
 def trained(out: Path, name: str, data: str, recipe: str, length: dict[str, Any], **changes: Any) -> tuple[Path, float]:
@@ -99,16 +101,28 @@ def style(x: Tensor) -> dict[str, Any]:
     return found
 
 
-def codes(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+def matching(code: Tensor, digit: Tensor) -> tuple[float, list[int]]:
+    """How often codes and digits agree when each code stands for one digit, at best, and the digit of each code."""
     from scipy.optimize import linear_sum_assignment
 
+    table = torch.zeros(DIGITS, DIGITS).index_put_((code, digit), torch.ones(len(code)), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    return round(float(table[rows, columns].sum()) / len(code), 4), columns.tolist()
+
+
+def codes(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     run, seconds = trained(out, f"codes-{seed}", "mnist", "infogan", length, seed=seed)
     model = oz.load(run, device="cpu")
     z = model.prior.draw(10_000, torch.Generator().manual_seed(1))
     x = to_uint8(model.generate(z))
-    code, seen = z[:, :DIGITS].argmax(1), sees(x)[1].argmax(1)
-    table = torch.zeros(DIGITS, DIGITS).index_put_((code, seen), torch.ones(len(z)), accumulate=True)
-    rows, columns = linear_sum_assignment(-table.numpy())
+    features, logits = sees(x)
+    seen = logits.argmax(1)
+    agreement, columns = matching(z[:, :DIGITS].argmax(1), seen)
+    test = open_data("mnist", "test")
+    assert test.y is not None
+    with torch.no_grad():
+        D = api.game(run, device="cpu").discriminator
+        read = torch.cat([D(test.gather(i)[0]).heads["codes"][:, :DIGITS].argmax(1) for i in ALL.split(1000)])
     best: dict[str, float] = {}
     for name, measure in (("slant", slant), ("width", width)):
         value = measure(x)
@@ -121,8 +135,11 @@ def codes(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     shares = torch.bincount(seen, minlength=DIGITS) / len(seen)
     return {
         "seconds": seconds,
-        "agreement": round(float(table[rows, columns].sum()) / len(z), 4),
-        "digit_of_code": columns.tolist(),
+        "agreement": agreement,
+        "agreement_on_real": matching(read, test.y)[0],
+        # A generator of one picture a code would agree wholly, so what is covered stands beside it.
+        "coverage": round(density_coverage(features[:3000], sees(test.x[:3000])[0]).coverage, 3),
+        "digit_of_code": columns,
         "shares": [round(float(share), 3) for share in shares],
         **best,
     }

@@ -57,10 +57,11 @@ def test_the_published_generator_has_54_414_million_parameters():
     assert biases == [False] * 15 + [True]
 
 
+@pytest.mark.parametrize("refine", [0, 3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward_and_backward_at_any_size(shape):
+def test_forward_and_backward_at_any_size(shape, refine):
     torch.manual_seed(0)
-    generator = unet(shape)
+    generator = unet(shape, refine=refine)
     x = generator(NOTHING, random(4, 2, *shape[1:]))
     assert x.shape == (4, *shape) and x.abs().max() <= 1
     (x * random(*x.shape, seed=1)).sum().backward()
@@ -106,6 +107,22 @@ def test_the_order_of_layers_is_the_published_one(depth):
     normed = [any(isinstance(m, nn.BatchNorm2d) for m in block) for block in (*generator.downs, *generator.ups)]
     ends = {0, depth - 1, 2 * depth - 1}  # the first and the innermost on the way down, the last on the way up
     assert normed == [i not in ends for i in range(2 * depth)]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 18)])
+def test_a_last_look_sees_every_pixel_of_y(size):
+    """What is at full size needs no way through the halvings: a step there is a step in x."""
+    torch.manual_seed(0)
+    generator = shaken(unet((3, *size), refine=5, depth=2))
+    plain = unet((3, *size), depth=2)
+    last = 16 * 8 * (5 - 3) - 3 + 2 * 5  # kernels of the doubling; no bias there, but batch norm
+    assert numbers(generator) - numbers(plain) == last + 9 * (5 + 2) * 5 + 5 + 9 * 5 * 3 + 3
+    for stage in (*generator.downs, *generator.ups):
+        stage.register_forward_hook(lambda module, given, made: torch.zeros_like(made))
+    y = random(1, 2, *size).requires_grad_()
+    (slope,) = torch.autograd.grad(generator(NOTHING, y)[0, :, 7, 8].sum(), y)
+    seen = slope[0].abs().sum(0).nonzero()
+    assert seen.amin(0).tolist() == [5, 6] and seen.amax(0).tolist() == [9, 10]  # two 3x3 convolutions, to the pixel
 
 
 @pytest.mark.parametrize("size", [(33, 50), (63, 64), (40, 97)])
@@ -258,6 +275,7 @@ def test_they_play_pix2pix():
         (lambda: unet((1, 1, 28)), "both sides must be 2 or more"),
         (lambda: unet((1, 28, 64), depth=6), "depth=6: must be from 1 to 5 for 28 x 64, or 0 to choose"),
         (lambda: unet((1, 28, 28), depth=-1), "depth=-1"),
+        (lambda: unet((1, 28, 28), refine=-1), "refine=-1: must be 0 or more"),
         (lambda: unet((1, 28, 28), dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
         (lambda: PatchDiscriminator((1, 23, 64)), "with layers=3 both sides must be 24 or more"),
         (lambda: PatchDiscriminator((1, 64, 64), layers=-1), "layers=-1: must be 0 or more"),

@@ -40,6 +40,8 @@ class UNetGenerator(nn.Module):
         width: The channels after the first layer.
         depth: The number of halvings, at most 8; 0 for as many as bring the smaller side of a power of two to 1.
         dropout: The share of units dropped, in [0, 1).
+        refine: The channels of two 3x3 convolutions after the last doubling, which see y beside it at full size, so
+            that edges need not be drawn anew; 0 for the published network, which ends in the doubling.
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, or a number is not allowed.
@@ -52,6 +54,7 @@ class UNetGenerator(nn.Module):
         width: int = 64,
         depth: int = 0,
         dropout: float = 0.5,
+        refine: int = 0,
     ) -> None:
         super().__init__()
         side = min(sides(shape, condition))
@@ -60,6 +63,8 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"shape={tuple(shape)}: both sides must be 2 or more")
         if not 0 <= depth <= deepest:
             raise ValueError(f"depth={depth}: must be from 1 to {deepest} for {shape[1]} x {shape[2]}, or 0 to choose")
+        if refine < 0:
+            raise ValueError(f"refine={refine}: must be 0 or more")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
         self.condition = tuple(condition)
@@ -77,8 +82,13 @@ class UNetGenerator(nn.Module):
             if self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
-        last = nn.ConvTranspose2d(min(self.depth, 2) * width, shape[0], 4, 2, 1)
-        self.ups.append(nn.Sequential(activation("relu"), last, Unit("tanh")))
+        last = nn.ConvTranspose2d(min(self.depth, 2) * width, refine or shape[0], 4, 2, 1, bias=not refine)
+        end = (_norm(refine, "batch"), activation("relu")) if refine else (Unit("tanh"),)
+        self.ups.append(nn.Sequential(activation("relu"), last, *end))
+        self.refine: nn.Module | None = None
+        if refine:
+            first, second = (nn.Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
+            self.refine = nn.Sequential(first, activation("leaky"), second, Unit("tanh"))
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
@@ -90,6 +100,8 @@ class UNetGenerator(nn.Module):
         for up, skip in zip(self.ups[1:], skips[-2:0:-1], strict=True):
             # LeakyReLU has gone over the skip already, as in the published code; this ReLU's value is the same.
             x = up(torch.cat([skip, x], 1))  # (B, 2C, h, w) -> (B, C / 2, 2h, 2w)
+        if self.refine is not None:
+            x = self.refine(torch.cat([x, y], 1))  # (B, C, H, W)
         return x[..., rows, columns]  # (B, C, height, width)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from organza.augment import Jitter
 from organza.data import Spec
 from organza.moves import Alternating
 from organza.nn import PatchDiscriminator, PatchPair, TranslatorPair, UNetGenerator
@@ -26,7 +27,8 @@ def pix2pix(data: Spec, images: int | None = None) -> Plan:
     U-Net C64-C128-C256-C512... down to 1 x 1 and dropout 0.5 in G; D judges patches of 70 x 70 beside the condition (34
     or 16 where the image is smaller than 24 or 12); batch norm, of single images; -log D(G(y)) + 100 L1, D's loss
     halved; Adam 2e-4, beta1 0.5, batch 1, both players on the same example; 200 epochs, the rate falling linearly to 0
-    over the latter hundred.  The paper's random jitter (286 pixels cropped to 256, mirrored) is left out.
+    over the latter hundred.  Both players see examples mirrored by chance and moved by up to a twentieth of the side
+    (the paper enlarges 256 pixels to 286 and crops, which moves as far); as they are: ``--set training.jitter=null``.
 
     L1 alone, the paper's baseline, is ``--set objective.g=0``; smaller patches ``--set discriminator.layers=2``; a
     larger batch, of steadier batch norm, ``--set training.batch=8``.
@@ -56,8 +58,9 @@ def cyclegan(data: Spec, images: int | None = None) -> Plan:
     Two translators c7s1-64, d128, d256, residual blocks (9 from 256 pixels on, else 6), u128, u64, c7s1-3, and two D of
     patches of 70 x 70 (34 or 16 where the image is smaller than 24 or 12), all with instance norm, play as one game on
     joined pairs.  Least squares with targets 0, 1, 1 (D's halved), cycle 10, identity 5, a pool of 50 old fakes for D;
-    Adam 2e-4, beta1 0.5, batch 1; 200 epochs, the rate falling linearly to 0 over the latter hundred.  The paper's
-    random jitter is left out, D moves before G, and the pool keeps both fakes of a pair together.
+    Adam 2e-4, beta1 0.5, batch 1; 200 epochs, the rate falling linearly to 0 over the latter hundred.  Examples are
+    mirrored and moved as in :func:`pix2pix`, a joined pair alike; D moves before G, and the pool keeps both fakes of a
+    pair together.
 
     References:
         Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu, Park, Isola, Efros, 2017)
@@ -93,4 +96,5 @@ def _training(data: Spec, images: int | None) -> Training:
         generator_optimizer=rule,
         discriminator_optimizer=rule,
         half_life=0,
+        jitter=Jitter(shift=0.05),
     )
