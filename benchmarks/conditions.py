@@ -177,14 +177,24 @@ def joint(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+RATE = 5e-4
 SMALL = {
     "generator.width": 24,
+    "generator.refine": 16,
     "discriminator.width": 24,
     "discriminator.layers": 2,
-    "training.batch": 16,
+    "discriminator.norm": "none",  # batch norm would tell D which of the batch are fakes or mismatched
+    "training.batch": 8,
+    "training.half_life": 2000,
     "training.channels_last": True,
+    "training.generator_optimizer.lr.start": RATE,
+    "training.discriminator_optimizer.lr.start": RATE,
 }
-TERMS = [{"kind": "Reconstruction"}, {"kind": "Mismatch"}]
+TERMS = [
+    {"kind": "Reconstruction", "weight": 20},
+    {"kind": "Mismatch"},
+    {"kind": "Lazy", "term": {"kind": "R1", "weight": 1e-4}, "every": 8},
+]
 
 
 def emoji(part: str, word: str = "from") -> str:

@@ -114,15 +114,26 @@ def test_a_last_look_sees_every_pixel_of_y(size):
     """What is at full size needs no way through the halvings: a step there is a step in x."""
     torch.manual_seed(0)
     generator = shaken(unet((3, *size), refine=5, depth=2))
-    plain = unet((3, *size), depth=2)
-    last = 16 * 8 * (5 - 3) - 3 + 2 * 5  # kernels of the doubling; no bias there, but batch norm
-    assert numbers(generator) - numbers(plain) == last + 9 * (5 + 2) * 5 + 5 + 9 * 5 * 3 + 3
+    kernels = 16 * (2 * 4 + 4 * 8) + 9 * (8 * 4 + 8 * 5 + (5 + 2) * 5 + 5 * 3)
+    assert numbers(generator) == kernels + 2 * (4 + 5) + 5 + 3  # batch norm after each doubling, biases after the last
     for stage in (*generator.downs, *generator.ups):
         stage.register_forward_hook(lambda module, given, made: torch.zeros_like(made))
     y = random(1, 2, *size).requires_grad_()
     (slope,) = torch.autograd.grad(generator(NOTHING, y)[0, :, 7, 8].sum(), y)
     seen = slope[0].abs().sum(0).nonzero()
     assert seen.amin(0).tolist() == [5, 6] and seen.amax(0).tolist() == [9, 10]  # two 3x3 convolutions, to the pixel
+
+
+def test_bilinear_doublings_draw_no_grid():
+    """Of an even y the published network may make a pattern with the period of its doublings; this one cannot."""
+    torch.manual_seed(0)
+    y = torch.full((1, 2, 192, 192), 0.3)
+    for refine, even in ((5, True), (0, False)):
+        generator = unet((3, 192, 192), width=8, refine=refine, depth=3).eval().double()
+        for weight in generator.parameters():
+            weight.data.mul_(4)
+        x = generator(NOTHING, y.double())[..., 88:104, 88:104]
+        assert 1e-3 < x.abs().max() < 1 and (x.std((2, 3)).max() < 1e-12) == even
 
 
 @pytest.mark.parametrize("size", [(33, 50), (63, 64), (40, 97)])

@@ -40,8 +40,9 @@ class UNetGenerator(nn.Module):
         width: The channels after the first layer.
         depth: The number of halvings, at most 8; 0 for as many as bring the smaller side of a power of two to 1.
         dropout: The share of units dropped, in [0, 1).
-        refine: The channels of two 3x3 convolutions after the last doubling, which see y beside it at full size, so
-            that edges need not be drawn anew; 0 for the published network, which ends in the doubling.
+        refine: 0 for the published network, which ends in the last doubling.  Else the channels of two 3x3 convolutions
+            that follow it and see y beside it, so that edges need not be drawn anew; and each doubling is then a 3x3
+            convolution and a bilinear enlargement, for 9 / 16 of the work, from which no grid of dots can come.
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, or a number is not allowed.
@@ -78,13 +79,13 @@ class UNetGenerator(nn.Module):
             self.downs.append(nn.Sequential(*down))
         for i in reversed(range(1, self.depth)):
             beside = 1 if i == self.depth - 1 else 2  # how many maps are joined
-            up = [nn.ConvTranspose2d(beside * wide[i], wide[i - 1], 4, 2, 1, bias=False), _norm(wide[i - 1], "batch")]
+            up = [*_doubling(beside * wide[i], wide[i - 1], bool(refine)), _norm(wide[i - 1], "batch")]
             if self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
-        last = nn.ConvTranspose2d(min(self.depth, 2) * width, refine or shape[0], 4, 2, 1, bias=not refine)
+        last = _doubling(min(self.depth, 2) * width, refine or shape[0], bool(refine), bias=not refine)
         end = (_norm(refine, "batch"), activation("relu")) if refine else (Unit("tanh"),)
-        self.ups.append(nn.Sequential(activation("relu"), last, *end))
+        self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
         if refine:
             first, second = (nn.Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
@@ -197,3 +198,10 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 def _norm(channels: int, norm: str) -> nn.Module:
     return _NORMS[norm](channels)
+
+
+def _doubling(before: int, after: int, bilinear: bool, bias: bool = False) -> list[nn.Module]:
+    """(B, before, h, w) -> (B, after, 2h, 2w), as published or smoothly."""
+    if bilinear:
+        return [nn.Conv2d(before, after, 3, 1, 1, bias=bias), nn.Upsample(scale_factor=2, mode="bilinear")]
+    return [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=bias)]

@@ -58,9 +58,10 @@ def brief(
     betas: tuple[float, float] = (0.0, 0.99),
     labelled: bool = False,
     sample_every: int = 50_000,
+    rate: float = 1e-3,
 ) -> Training:
     """How ``quick`` plays, and small networks like its own: small batches, one of fakes for both players' steps."""
-    rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), *betas)
+    rule = Adam(Linear(rate, 2e-5, images=images - images // 2, hold=images // 2), *betas)
     return Training(
         images=images,
         batch=batch,
