@@ -143,11 +143,12 @@ class DiffAugment(nn.Module):
 
 
 class Jitter(nn.Module):
-    r"""Other views of the examples that both players are given: each mirrored or not, and moved by some pixels.
+    r"""Other views of examples: each mirrored or not, and moved by some pixels, y with x.
 
-    Unlike an augmentation of what D sees, it changes the law that G learns.  A condition y that is an image with the
-    sides of x goes with it, so that pairs stay pairs.  What is moved in from outside repeats the edge.  (pix2pix
-    enlarges 256 pixels to 286 and crops, which moves by up to .06 too; but that blurs small images.)
+    As ``training.jitter`` both players are given other examples, and G learns their law.  As the ``augment`` of a game
+    it is what D sees of real and fake, so that G cannot draw to the grid of D's strides.  A condition y that is an
+    image with the sides of x goes with it, so that pairs stay pairs.  What is moved in from outside repeats the edge.
+    (pix2pix enlarges 256 pixels to 286 and crops, which moves by up to .06 too; but that blurs small images.)
 
     References:
         Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, 2017), appendix 6.2
