@@ -150,11 +150,12 @@ def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
         assert api.free_folder(Data(name, torch.zeros(1, 2)), "tiny").name == f"{folder}-tiny-1"
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_images_from_images_have_recipes_of_their_own(device: str) -> None:
+@pytest.mark.parametrize(("device", "small"), [("cpu", "-small"), ("cuda", "")])
+def test_images_from_images_have_recipes_of_their_own(device: str, small: str) -> None:
     pairs = Spec((3, 32, 32), 100, condition=(1, 32, 32))
     joined = Spec((6, 32, 32), 100, condition=(6, 32, 32), joined=True)
-    for data, recipe in ((pairs, "pix2pix"), (joined, "cyclegan")):
+    for data, recipe in ((pairs, f"pix2pix{small}"), (joined, "cyclegan")):
         found = auto.choose(data, torch.device(device))
-        assert (found.recipe, found.images, found.minutes) == (recipe, 20_000, None)
-        RECIPES[found.recipe](data, found.images).fits(data)
+        length = (None, 60.0) if recipe == "pix2pix-small" else (20_000, None)
+        assert (found.recipe, found.images, found.minutes) == (recipe, *length)
+        RECIPES[found.recipe](data, found.images or 100).fits(data)

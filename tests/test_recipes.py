@@ -22,13 +22,14 @@ ODD, POINTS = Spec((3, 33, 20), 50, 0, (4,)), Spec((2,), 100, 3)  # with labels,
 SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
-PICTURES |= {"pix2pix", "cyclegan"}
+PAIRS = ("pix2pix", "pix2pix-small")
+PICTURES |= {*PAIRS, "cyclegan"}
 every = pytest.mark.parametrize("name", RECIPES)
 
 
 def of_its_kind(name: str, data: Spec) -> Spec:
     """The data as the recipe asks for them: with an image each as condition, or two sets joined."""
-    if name == "pix2pix":
+    if name in PAIRS:
         return replace(data, condition=(2, *data.shape[1:]))
     both = (2 * data.shape[0], *data.shape[1:])
     return replace(data, shape=both, condition=both, joined=True) if name == "cyclegan" else data
@@ -87,7 +88,7 @@ def pictures() -> Data:
     return open_data("digits[:40]")
 
 
-OTHERS = {"pix2pix": "digits[:4] from edges", "cyclegan": "digits[:4] and digits[4:7]"}
+OTHERS = {**dict.fromkeys(PAIRS, "digits[:4] from edges"), "cyclegan": "digits[:4] and digits[4:7]"}
 
 
 @every
@@ -249,4 +250,4 @@ def test_only_those_from_images_to_images_translate(name: str) -> None:
     plan = RECIPES[name](data)
     with torch.device("meta"):
         live = getattr(plan.game().generator, "condition", None)
-    assert translates(plan.generator) == (live is not None) == (name in ("pix2pix", "cyclegan"))
+    assert translates(plan.generator) == (live is not None) == (name in (*PAIRS, "cyclegan"))

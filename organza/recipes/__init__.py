@@ -24,7 +24,7 @@ from organza.recipes.goodfellow2014 import (
     goodfellow2014_tfd,
 )
 from organza.recipes.mlp import mlp, mlp_literal, tiny
-from organza.recipes.pix2pix import cyclegan, pix2pix
+from organza.recipes.pix2pix import cyclegan, pix2pix, pix2pix_small
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
@@ -58,6 +58,7 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "semi-supervised": semi_supervised,
     "joint": joint,
     "pix2pix": pix2pix,
+    "pix2pix-small": pix2pix_small,
     "cyclegan": cyclegan,
 }
 
@@ -75,6 +76,7 @@ _SHAPES = {
 }
 _CONDITIONED = {
     "pix2pix": Spec((3, 256, 256), 400, condition=(3, 256, 256)),  # facades
+    "pix2pix-small": Spec((3, 64, 64), 1700, condition=(3, 64, 64)),
     "cyclegan": Spec((6, 256, 256), 1334, condition=(6, 256, 256), joined=True),  # horses and zebras
 }
 
