@@ -200,7 +200,9 @@ def pairs(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpaired(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
-    changes = {"generator.width": 24, "discriminator.width": 24, "discriminator.layers": 2, "training.batch": 4}
+    changes = {"generator.width": 16, "discriminator.width": 24, "discriminator.layers": 2, "training.batch": 4}
+    changes |= {"training.channels_last": True, "training.half_life": 2000}
+    changes |= {f"training.{player}_optimizer.lr.start": 5e-4 for player in ("generator", "discriminator")}
     held = open_data(emoji("fold%10=0"))
     run, seconds = trained(
         out, f"unpaired-{seed}", emoji("fold%10!=0", "and"), "cyclegan", length, **changes, seed=seed

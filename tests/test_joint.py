@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from organza.data import open_data
+from organza.data import Spec, held_out, open_data
 from organza.joint import grown, join, split
 from organza.nn import DCGANGenerator, JointGenerator, MLPGenerator
 from organza.recipes import RECIPES
@@ -35,6 +35,25 @@ def test_the_data_has_the_same_layout():
     assert torch.equal(points.gather(torch.arange(50))[0], join(x, torch.eye(int(y.max()) + 1)[y]))
     with pytest.raises(ValueError, match="every example needs a label"):
         open_data("digits[labels=20][joint]")
+
+
+def test_held_out_examples_have_their_labels_too():
+    assert held_out("digits[:50][joint]") == "digits[joint]" and held_out("digits[labels=20]") == "digits"
+    test, plain = open_data("digits[joint]", "test"), open_data("digits", "test")
+    assert torch.equal(split(test.gather(torch.arange(99))[0], 10)[1], plain.y[:99])
+
+
+def test_stacked_digits_are_three_of_them():
+    plain, data = open_data("digits[:300]"), open_data("digits[:300][stacked=2000]")
+    assert data.spec == Spec((3, 28, 28), 2000) and data.y is None
+    found = (data.x.flatten(2)[:200, :, None] == plain.x.flatten(1)).all(-1)  # (200, 3, 300)
+    assert found.any(-1).all()
+    digit = plain.y[found.int().argmax(-1)]
+    assert abs(torch.corrcoef(digit.T.float())[0, 1]) < 0.2 and len(digit.unique(dim=0)) > 150
+    assert len(open_data("digits[stacked]")) == 10_000 and held_out("digits[stacked=9]") == "digits[stacked]"
+    assert torch.equal(data.x[:50], open_data("digits[:300][stacked=50]").x)
+    with pytest.raises(ValueError, match=r"digits\[:9\]\[stacked=0\]: this is for grey images, and a number from 1"):
+        open_data("digits[:9][stacked=0]")
 
 
 def test_g_emits_the_label_it_was_given_and_its_gradient_reaches_the_label():

@@ -6,7 +6,9 @@ r"""Parts: what stands in brackets behind a data set's name, DATA[part], and mak
   same name in any folder;
 - ``[labels=n]``, ``[labels=n,seed=s]``: all labels forgotten but n, chosen by chance, as many of each class;
 - ``[background=white]``, black or r,g,b: images with alpha laid on a background;
-- ``[joint]``: each example together with its label as one example, see `organza.joint`.
+- ``[joint]``: each example together with its label as one example, see `organza.joint`;
+- ``[stacked]``, ``[stacked=n]``: three grey images, chosen by chance, as the colours of one, as many as there are or n;
+  of digits these are the 1,000 modes of stacked MNIST, without labels.
 
 Several may follow each other.
 """
@@ -47,6 +49,9 @@ def part(data: Data, text: str) -> Data:
         return _fold(data, asked, int(fold[1]), int(fold[3]), fold[2] == "=")
     if asked == "joint":
         return _joined(data)
+    stack = re.fullmatch(r"stacked(?:=(\d+))?", asked)
+    if stack:
+        return _stacked(data, asked, len(data) if stack[1] is None else int(stack[1]))
     return composed(data, text) if asked.startswith("background=") else _sliced(data, asked)
 
 
@@ -55,7 +60,9 @@ def _sliced(data: Data, part: str) -> Data:
     name = f"{data.name}[{part}]"
     found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part)
     if found is None:
-        known = f"[:{len(data) // 2}], [fold%10=0], [fold%10!=0], [labels=100], [background=white] or [joint]"
+        known = (
+            f"[:{len(data) // 2}], [fold%10=0], [fold%10!=0], [labels=100], [background=white], [joint] or [stacked]"
+        )
         raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, or another, as in {data.name}{known}")
     first, last = int(found[1] or 0), int(found[2] or len(data))
     if not first < last <= len(data):
@@ -117,3 +124,13 @@ def _joined(data: Data) -> Data:
         values = Values(data.values.dtype, (*offset, *(0.0,) * classes), (*scale, *(1.0,) * classes))
         return replace(data, name=name, x=join(data.x, e[data.y]), y=None, labels=(), values=values)
     raise ValueError(f"{name}: this is for images of bytes and for vectors, these are {data!r}")
+
+
+def _stacked(data: Data, part: str, n: int) -> Data:
+    """Three grey images as the colours of one, n times."""
+    name = f"{data.name}[{part}]"
+    if data.x.ndim != 4 or data.x.shape[1] != 1 or n < 1:
+        raise ValueError(f"{name}: this is for grey images, and a number from 1, these are {data!r}")
+    index = torch.randint(len(data), (3 * n,), generator=torch.Generator().manual_seed(0))
+    x = data.rows(index).x.view(n, 3, *data.x.shape[2:])
+    return replace(data, name=name, x=x, y=None, labels=(), files=())

@@ -236,13 +236,18 @@ def open_data(source: Source, split: str = "train") -> Data:
 
 
 def held_out(source: object) -> str | None:
-    """The source whose test split is the test data of this one, ``mnist`` of ``mnist[:100]``; None if there is none."""
+    """The source whose test split is the test data of this one; None if there is none.
+
+    Parts that choose examples are left out, ``mnist`` of ``mnist[:100]``; those that make others of them stay.
+    """
     if not isinstance(source, str) or os.path.exists(source):
         return None
     two = pairs.two(source.strip(), names())
     if two is None:
         whole = pairs.whole(source.strip())
-        return whole if whole.lower() in names() and not os.path.exists(whole) else None
+        if whole.lower() not in names() or os.path.exists(whole):
+            return None
+        return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked)\b", source))
     left, word, right = two
     sides = (held_out(left), right if pairs.kind(left, word, right) else held_out(right))
     return None if None in sides else f" {word} ".join(map(str, sides))
