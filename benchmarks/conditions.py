@@ -43,7 +43,6 @@ from organza.metrics.style import slant, spearman, width
 from organza.picture import grid, save, to_uint8
 
 DIGITS = 10
-ALL = torch.arange(10_000)  # MNIST's test images
 
 
 def trained(out: Path, name: str, data: str, recipe: str, length: dict[str, Any], **changes: Any) -> tuple[Path, float]:
@@ -121,8 +120,8 @@ def codes(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     test = open_data("mnist", "test")
     assert test.y is not None
     with torch.no_grad():
-        D = api.game(run, device="cpu").discriminator
-        read = torch.cat([D(test.gather(i)[0]).heads["codes"][:, :DIGITS].argmax(1) for i in ALL.split(1000)])
+        D, index = api.game(run, device="cpu").discriminator, torch.arange(len(test))
+        read = torch.cat([D(test.gather(i)[0]).heads["codes"][:, :DIGITS].argmax(1) for i in index.split(1000)])
     best: dict[str, float] = {}
     for name, measure in (("slant", slant), ("width", width)):
         value = measure(x)
