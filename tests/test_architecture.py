@@ -63,7 +63,7 @@ LAYERS = {
     "__main__": (4, {"cli"}),
     "__init__": (4, BELOW_4),  # lazily: see test_importing_is_light
 }
-NN_SIBLINGS = {"layers", "condition"}
+NN_SIBLINGS = {"layers", "condition", "bilinear", "mask"}
 
 # Imports from outside that may stand at the top of a module, by layer; others go where they are needed.
 TOP_LEVEL = {0: {"torch"}, 1: {"torch", "numpy", "safetensors"}, 2: {"torch", "numpy", "safetensors"}}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Conv2d, Linear
 from organza.nn.layers import halves, initialise, numel
 
 __all__ = ["BEGANDiscriminator", "BEGANGenerator"]
@@ -40,10 +41,10 @@ class BEGANGenerator(nn.Module):
         super().__init__()
         self.sizes = _sizes(shape)
         self.filters = filters
-        self.start = nn.Linear(latent, filters * numel(self.sizes[0]))
+        self.start = Linear(latent, filters * numel(self.sizes[0]))
         self.ups = nn.ModuleList(_Double(size) for size in self.sizes[1:])
         self.levels = nn.ModuleList(_level(filters) for _ in self.sizes)
-        self.end = nn.Conv2d(filters, shape[0], 3, 1, 1)
+        self.end = Conv2d(filters, shape[0], 3, 1, 1)
         initialise(self, "glorot")
 
     def forward(self, z: Tensor) -> Tensor:
@@ -77,11 +78,11 @@ class BEGANDiscriminator(nn.Module):
     def __init__(self, shape: Sequence[int], hidden: int = 64, filters: int = 64) -> None:
         super().__init__()
         sizes = _sizes(shape)
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], filters, 3, 1, 1), nn.ELU(inplace=True)]
+        layers: list[nn.Module] = [Conv2d(shape[0], filters, 3, 1, 1), nn.ELU(inplace=True)]
         for i in range(1, len(sizes)):
-            layers += [_level(i * filters), nn.Conv2d(i * filters, (i + 1) * filters, 3, 2, 1), nn.ELU(inplace=True)]
+            layers += [_level(i * filters), Conv2d(i * filters, (i + 1) * filters, 3, 2, 1), nn.ELU(inplace=True)]
         layers += [_level(len(sizes) * filters), nn.Flatten()]
-        self.encoder = nn.Sequential(*layers, nn.Linear(len(sizes) * filters * numel(sizes[0]), hidden))
+        self.encoder = nn.Sequential(*layers, Linear(len(sizes) * filters * numel(sizes[0]), hidden))
         initialise(self.encoder, "glorot")
         self.decoder = BEGANGenerator(hidden, shape, filters)
 
@@ -108,7 +109,7 @@ class _Double(nn.Module):
 
 
 def _level(channels: int) -> nn.Sequential:
-    convolutions = (nn.Conv2d(channels, channels, 3, 1, 1) for _ in range(2))
+    convolutions = (Conv2d(channels, channels, 3, 1, 1) for _ in range(2))
     return nn.Sequential(*(part for convolution in convolutions for part in (convolution, nn.ELU(inplace=True))))
 
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
 
+from organza.nn.bilinear import Linear
 from organza.nn.condition import vector
 from organza.nn.layers import Largest, Unit, kept, marginal, numel, uniform
+from organza.nn.mask import rectify
 
 __all__ = ["CGANDiscriminator", "CGANGenerator"]
 
@@ -52,8 +53,8 @@ class CGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.marginals = tuple(shape), classes, marginals and output == "sigmoid"
-        self.noise, self.label = nn.Linear(latent, noise), nn.Linear(classes, label)
-        self.joint, self.end = nn.Linear(noise + label, joint), nn.Linear(joint, numel(self.shape))
+        self.noise, self.label = Linear(latent, noise), Linear(classes, label)
+        self.joint, self.end = Linear(noise + label, joint), Linear(joint, numel(self.shape))
         self.drop, self.unit = kept(include), Unit(output)
         uniform(self, irange)
 
@@ -63,8 +64,8 @@ class CGANGenerator(nn.Module):
             marginal(self.end, mean)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        seen = relu(self.noise(z)), relu(self.label(vector(y, self.classes, z)))  # (B, 200), (B, 1000)
-        h = relu(self.joint(self.drop(torch.cat(seen, 1))))  # (B, 1200)
+        seen = rectify(self.noise(z)), rectify(self.label(vector(y, self.classes, z)))  # (B, 200), (B, 1000)
+        h = rectify(self.joint(self.drop(torch.cat(seen, 1))))  # (B, 1200)
         x: Tensor = self.unit(self.end(self.drop(h)))  # (B, prod(shape))
         return x.view(-1, *self.shape)  # (B, *shape)
 
@@ -103,10 +104,10 @@ class CGANDiscriminator(nn.Module):
         if pieces < 2:
             raise ValueError(f"pieces={pieces}: must be 2 or more, as the joint units have one less")
         self.classes, self.pixels = classes, pixels
-        self.units = nn.Sequential(nn.Linear(numel(tuple(shape)), units * pieces), Largest(pieces))
-        self.label = nn.Sequential(nn.Linear(classes, label * pieces), Largest(pieces))
-        self.joint = nn.Sequential(nn.Linear(units + label, joint * (pieces - 1)), Largest(pieces - 1))
-        self.end, self.drop = nn.Linear(joint, 1), kept(include)
+        self.units = nn.Sequential(Linear(numel(tuple(shape)), units * pieces), Largest(pieces))
+        self.label = nn.Sequential(Linear(classes, label * pieces), Largest(pieces))
+        self.joint = nn.Sequential(Linear(units + label, joint * (pieces - 1)), Largest(pieces - 1))
+        self.end, self.drop = Linear(joint, 1), kept(include)
         uniform(self, irange)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, one_hot
+from torch.nn.functional import one_hot
 
+from organza.nn.bilinear import Linear
+from organza.nn.mask import rectify
 from organza.round import Verdict
 
 __all__ = ["ConditionalBatchNorm2d", "Head", "beside", "planes", "vector"]
@@ -114,7 +116,7 @@ class Head(nn.Module):
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
-        linear: Callable[[int, int], nn.Module] = nn.Linear,
+        linear: Callable[[int, int], nn.Module] = Linear,
     ) -> None:
         super().__init__()
         if condition not in CONDITIONS:
@@ -130,7 +132,7 @@ class Head(nn.Module):
         if self.label is not None:
             heads["classes"] = self.label(h)  # (B, K)
         if self.codes is not None:
-            heads["codes"] = self.codes[1](leaky_relu(self.codes[0](h), 0.2))  # (B, codes)
+            heads["codes"] = self.codes[1](rectify(self.codes[0](h), 0.2))  # (B, codes)
         logits: Tensor
         logits = heads["classes"].logsumexp(1) if self.logit is None else self.logit(h).squeeze(1)  # (B,)
         if self.embed is not None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Conv2d, ConvTranspose2d
 from organza.nn.layers import Unit, activation, half, initialise, padded, sides
 
 __all__ = ["Translator", "TranslatorPair"]
@@ -45,13 +46,13 @@ class Translator(nn.Module):
             raise ValueError(f"blocks={blocks}: must be 1 or more, or 0 for as many as the paper takes")
         self.condition = tuple(condition)
         wide = [width, 2 * width, 4 * width]
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(condition[0], width, 7), *_after(width)]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), Conv2d(condition[0], width, 7), *_after(width)]
         for before, after in pairwise(wide):
-            layers += [nn.Conv2d(before, after, 3, 2, 1), *_after(after)]
+            layers += [Conv2d(before, after, 3, 2, 1), *_after(after)]
         layers += [_Residual(4 * width) for _ in range(blocks or (9 if side >= 256 else 6))]
         for before, after in pairwise(wide[::-1]):
-            layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1), *_after(after)]
-        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, shape[0], 7), Unit("tanh"))
+            layers += [ConvTranspose2d(before, after, 3, 2, 1, output_padding=1), *_after(after)]
+        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), Conv2d(width, shape[0], 7), Unit("tanh"))
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
@@ -89,9 +90,7 @@ class _Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        first, second = (
-            [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width)] for _ in range(2)
-        )
+        first, second = ([nn.ReflectionPad2d(1), Conv2d(width, width, 3), nn.InstanceNorm2d(width)] for _ in range(2))
         self.layers = nn.Sequential(*first, activation("relu"), *second)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
 from organza.nn.condition import ConditionalBatchNorm2d, Head, beside, planes
 from organza.nn.layers import Unit, activation, initialise, numel, pyramid
 from organza.round import Verdict
@@ -59,15 +60,15 @@ class DCGANGenerator(nn.Module):
         channels = [width * 2**i for i in reversed(range(levels))] + [shape[0]]
         seen = latent + self.classes
         normed = nn.BatchNorm1d(dense) if norm else nn.Identity()
-        hidden = (nn.Linear(seen, dense, bias=not norm), normed, activation("relu")) if dense else ()
+        hidden = (Linear(seen, dense, bias=not norm), normed, activation("relu")) if dense else ()
         self.hidden = nn.Sequential(*hidden)
-        self.start = nn.Linear(dense or seen, channels[0] * numel(self.sizes[0]), bias=not norm)
+        self.start = Linear(dense or seen, channels[0] * numel(self.sizes[0]), bias=not norm)
         conditions = classes if condition == "norm" else 0
         self.begin = _Normed(channels[0], norm, conditions)
         self.ups = nn.ModuleList()
         for i in range(levels):
             last = i == levels - 1
-            up = nn.ConvTranspose2d(channels[i], channels[i + 1], 4, 2, 1, bias=last or not norm)
+            up = ConvTranspose2d(channels[i], channels[i + 1], 4, 2, 1, bias=last or not norm)
             end = Unit("tanh") if last else _Normed(channels[i + 1], norm, conditions)
             self.ups.append(_Up(up, self.sizes[i + 1], end))
         self.channels = channels[0]
@@ -124,13 +125,13 @@ class DCGANDiscriminator(nn.Module):
             side, wider = (4, width) if first else (kernel, 2 * channels)
             normed = norm and not first
             layers += [
-                nn.Conv2d(channels, wider, side, 2, 1, bias=not normed),
+                Conv2d(channels, wider, side, 2, 1, bias=not normed),
                 _norm(wider, normed),
                 activation("leaky"),
             ]
             sides, channels = [(s + 2 - side) // 2 + 1 for s in sides], wider
         features = channels * numel(tuple(sides))
-        hidden = (nn.Linear(features, dense), activation("leaky")) if dense else ()
+        hidden = (Linear(features, dense), activation("leaky")) if dense else ()
         self.layers = nn.Sequential(*layers, nn.Flatten(), *hidden)
         self.end = Head(dense or features, classes, condition, codes)
         initialise(self, "dcgan")

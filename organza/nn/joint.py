@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from organza.joint import join
+from organza.nn.bilinear import Linear
 
 __all__ = ["JointGenerator"]
 
@@ -30,7 +31,7 @@ class JointGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.generator, self.temperature = generator, temperature
-        self.label = nn.Sequential(nn.Linear(latent, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, labels))
+        self.label = nn.Sequential(Linear(latent, hidden), nn.LeakyReLU(0.2), Linear(hidden, labels))
 
     def forward(self, z: Tensor) -> Tensor:
         e = (self.label(z) / self.temperature).softmax(1)  # (B, K)

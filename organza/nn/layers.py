@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, normalize, pad
+from torch.nn.functional import normalize, pad
+
+from organza.nn.bilinear import conv2d, linear
+from organza.nn.mask import Dropout, Rectifier
 
 __all__ = [
     "Largest",
@@ -146,7 +149,7 @@ def kept(include: float) -> nn.Module:
     """Dropout by the probability to keep."""
     if not 0 < include <= 1:
         raise ValueError(f"include={include}: the share of inputs that are kept must lie in (0, 1]")
-    return nn.Dropout(1 - include) if include < 1 else nn.Identity()
+    return Dropout(1 - include) if include < 1 else nn.Identity()
 
 
 @torch.no_grad()
@@ -172,8 +175,8 @@ def uniform(network: nn.Module, irange: float, bias: float = 0.0) -> None:
 def activation(kind: str) -> nn.Module:
     """Return the activation: "relu", "leaky" (slope 0.2) or "tanh"."""
     known: dict[str, Callable[[], nn.Module]] = {
-        "relu": lambda: nn.ReLU(inplace=True),
-        "leaky": lambda: nn.LeakyReLU(0.2, inplace=True),
+        "relu": Rectifier,
+        "leaky": lambda: Rectifier(0.2),
         "tanh": nn.Tanh,
     }
     return known[_known("hidden", kind, tuple(known))]()

@@ -15,7 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
 from organza.nn.layers import Largest, Unit, image, kept, marginal, numel, uniform
+from organza.nn.mask import Rectifier
 
 __all__ = ["MaxoutConvDiscriminator", "MaxoutDiscriminator", "RectifierConvGenerator", "RectifierGenerator"]
 
@@ -58,7 +60,7 @@ class RectifierGenerator(nn.Module):
         super().__init__()
         self.shape, self.marginals = tuple(shape), marginals and output == "sigmoid"
         self.hidden = _hidden((latent, *widths), hidden, irange, bias)
-        self.end = nn.Linear((latent, *widths)[-1], numel(self.shape))
+        self.end = Linear((latent, *widths)[-1], numel(self.shape))
         self.unit = Unit(output)
         if sparse:
             _sparse(self.end, sparse)
@@ -99,7 +101,7 @@ class RectifierConvGenerator(nn.Module):
         self.shape = image(shape, 5)
         self.maps = (channels, *(-(-(side - 5) // 3) + 1 for side in shape[1:]))
         self.hidden = _hidden((latent, width, numel(self.maps)), ("relu", "sigmoid"), irange, 0.0)
-        self.up = nn.ConvTranspose2d(channels, shape[0], 5, 3, bias=False)
+        self.up = ConvTranspose2d(channels, shape[0], 5, 3, bias=False)
         self.bias = nn.Parameter(torch.zeros(self.shape))
         uniform(self.up, irange)
 
@@ -145,8 +147,8 @@ class MaxoutDiscriminator(nn.Module):
         self.pixels = pixels
         layers: list[nn.Module] = [nn.Flatten()]
         for i, (before, after) in enumerate(pairwise(sizes)):
-            layers += [kept(include if i else include_input), nn.Linear(before, after * pieces), Largest(pieces)]
-        self.layers = nn.Sequential(*layers, kept(include), nn.Linear(sizes[-1], 1))
+            layers += [kept(include if i else include_input), Linear(before, after * pieces), Largest(pieces)]
+        self.layers = nn.Sequential(*layers, kept(include), Linear(sizes[-1], 1))
         uniform(self, irange)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -189,7 +191,7 @@ class MaxoutConvDiscriminator(nn.Module):
         for wide, (kernel, pad, pool) in zip(widths, ((8, 4, 4), (8, 3, 4), (5, 3, 2)), strict=True):
             layers += [
                 kept(include if layers else include_input),
-                nn.Conv2d(channels, 2 * wide, kernel, padding=pad),
+                Conv2d(channels, 2 * wide, kernel, padding=pad),
                 Largest(2),
                 nn.MaxPool2d(pool, 2, ceil_mode=True),
             ]
@@ -198,7 +200,7 @@ class MaxoutConvDiscriminator(nn.Module):
         features = channels * numel(tuple(sides))
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.end = nn.Sequential(
-            kept(include), nn.Linear(features, 5 * units), Largest(5), kept(include), nn.Linear(units, 1)
+            kept(include), Linear(features, 5 * units), Largest(5), kept(include), Linear(units, 1)
         )
         uniform(self, irange)
 
@@ -209,7 +211,7 @@ class MaxoutConvDiscriminator(nn.Module):
 
 def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: float) -> nn.Sequential:
     """Linear layers with rectifiers or sigmoids between them."""
-    known = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+    known = {"relu": Rectifier, "sigmoid": nn.Sigmoid}
     if len(hidden) != len(sizes) - 1 or min(sizes) < 1 or not set(hidden) <= set(known):
         raise ValueError(
             f"hidden={list(hidden)} for layers of {tuple(sizes[1:])} units: give each layer one of relu, sigmoid, "
@@ -217,7 +219,7 @@ def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: fl
         )
     layers: list[nn.Module] = []
     for (before, after), name in zip(pairwise(sizes), hidden, strict=True):
-        linear = nn.Linear(before, after)
+        linear = Linear(before, after)
         uniform(linear, irange, bias if name == "sigmoid" else 0.0)
         layers += [linear, known[name]()]
     return nn.Sequential(*layers)

@@ -8,8 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Linear
 from organza.nn.condition import Head, beside
 from organza.nn.layers import Unit, activation, initialise, numel
+from organza.nn.mask import Dropout
 from organza.round import Verdict
 
 __all__ = ["MLPDiscriminator", "MLPGenerator"]
@@ -44,7 +46,7 @@ class MLPGenerator(nn.Module):
         super().__init__()
         self.shape, self.classes = tuple(shape), classes
         sizes = (latent + classes, *widths)
-        self.layers = nn.Sequential(*_layers(sizes, hidden, 0.0), nn.Linear(sizes[-1], numel(self.shape)), Unit(output))
+        self.layers = nn.Sequential(*_layers(sizes, hidden, 0.0), Linear(sizes[-1], numel(self.shape)), Unit(output))
         initialise(self, init)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -120,9 +122,9 @@ def _layers(sizes: Sequence[int], hidden: str, dropout: float, noise: float = 0.
         raise ValueError(f"sizes {tuple(sizes)}: every layer needs at least 1 unit")
     layers: list[nn.Module] = [_Noise(0.6 * noise)] if noise else []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), activation(hidden)]
+        layers += [Linear(before, after), activation(hidden)]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         if noise:
             layers.append(_Noise(noise))
     return layers

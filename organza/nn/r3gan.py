@@ -25,10 +25,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
+from organza.nn.bilinear import Conv2d, Linear, conv2d, conv_transpose2d
 from organza.nn.condition import vector
 from organza.nn.layers import pyramid
+from organza.nn.mask import rectify
 
 __all__ = ["R3GANDiscriminator", "R3GANGenerator"]
 
@@ -131,8 +132,8 @@ class _Block(nn.Module):
         self.reduce = _conv(wide, width, 1, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = leaky_relu(self.expand(x), 0.2, inplace=True)
-        h = leaky_relu(self.mix(h), 0.2, inplace=True)
+        h = rectify(self.expand(x), 0.2, inplace=True)
+        h = rectify(self.mix(h), 0.2, inplace=True)
         return torch.add(x, self.reduce(h))
 
 
@@ -167,7 +168,7 @@ def _change(before: int, after: int) -> nn.Module:
 def _conv(
     channels: int, wider: int, kernel: int | tuple[int, int], gain: float = 1.0, bias: bool = False, groups: int = 1
 ) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, wider, kernel, padding=1 if kernel == 3 else 0, groups=groups, bias=bias)
+    conv = Conv2d(channels, wider, kernel, padding=1 if kernel == 3 else 0, groups=groups, bias=bias)
     nn.init.normal_(conv.weight, 0.0, gain / math.sqrt(conv.weight[0].numel()))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
@@ -175,7 +176,7 @@ def _conv(
 
 
 def _linear(fan_in: int, fan_out: int, gain: float = 1.0) -> nn.Linear:
-    linear = nn.Linear(fan_in, fan_out, bias=False)
+    linear = Linear(fan_in, fan_out, bias=False)
     nn.init.normal_(linear.weight, 0.0, gain / math.sqrt(fan_in))
     return linear
 

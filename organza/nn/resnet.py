@@ -14,10 +14,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, relu
+from torch.nn.functional import avg_pool2d, interpolate
 
+from organza.nn.bilinear import Conv2d, Linear
 from organza.nn.condition import ConditionalBatchNorm2d, Head, planes
 from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, pyramid
+from organza.nn.mask import Rectifier, rectify
 from organza.round import Verdict
 
 __all__ = ["ResNetDiscriminator", "ResNetGenerator"]
@@ -42,10 +44,10 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         self.sizes = pyramid(shape)
         self.width = width
-        self.start = glorot(nn.Linear(latent, width * numel(self.sizes[0])))
+        self.start = glorot(Linear(latent, width * numel(self.sizes[0])))
         self.blocks = nn.ModuleList(_Up(width, size, classes) for size in self.sizes[1:])
-        end = glorot(nn.Conv2d(width, shape[0], 3, padding=1))
-        self.end = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True), end, Unit("tanh"))
+        end = glorot(Conv2d(width, shape[0], 3, padding=1))
+        self.end = nn.Sequential(nn.BatchNorm2d(width), Rectifier(), end, Unit("tanh"))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         h = self.start(z).view(-1, self.width, *self.sizes[0])  # (B, latent) -> (B, width, h, w)
@@ -87,26 +89,26 @@ class ResNetDiscriminator(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
         x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)
-        h = relu(self.blocks(x)).sum((2, 3))  # (B, width)
+        h = rectify(self.blocks(x)).sum((2, 3))  # (B, width)
         says: Tensor | Verdict = self.end(h, y)  # (B,)
         return says
 
 
 class _Up(nn.Module):
-    """x -> conv(relu(norm(conv(double(relu(norm(x))))))) + conv1x1(double(x)), at the given size."""
+    """x -> conv(rectify(norm(conv(double(rectify(norm(x))))))) + conv1x1(double(x)), at the given size."""
 
     def __init__(self, width: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
         self.size, self.conditional = size, classes > 0
         norm = partial(ConditionalBatchNorm2d, classes=classes) if classes else nn.BatchNorm2d
         self.norms = nn.ModuleList(norm(width) for _ in range(2))
-        self.convs = nn.ModuleList(glorot(nn.Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
-        self.shortcut = glorot(nn.Conv2d(width, width, 1))
+        self.convs = nn.ModuleList(glorot(Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
+        self.shortcut = glorot(Conv2d(width, width, 1))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         given = (y,) if self.conditional else ()
-        h = self.convs[0](self._double(relu(self.norms[0](x, *given))))
-        h = self.convs[1](relu(self.norms[1](h, *given)))
+        h = self.convs[0](self._double(rectify(self.norms[0](x, *given))))
+        h = self.convs[1](rectify(self.norms[1](h, *given)))
         # A 1 x 1 convolution and a doubling of pixels commute, and the small map is a quarter of the work.
         result: Tensor = h + self._double(self.shortcut(x))
         return result
@@ -116,7 +118,7 @@ class _Up(nn.Module):
 
 
 class _Down(nn.Module):
-    """x -> halve(conv(relu(conv(relu(x))))) + halve(conv1x1(x)); the first block has no first relu."""
+    """x -> halve(conv(rectify(conv(rectify(x))))) + halve(conv1x1(x)); the first block has no first relu."""
 
     def __init__(self, channels: int, width: int, halve: bool = False, first: bool = False) -> None:
         super().__init__()
@@ -125,7 +127,7 @@ class _Down(nn.Module):
         self.shortcut = SpectralConv2d(channels, width, 1) if halve or channels != width else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.convs[1](relu(self.convs[0](x if self.first else relu(x))))
+        h = self.convs[1](rectify(self.convs[0](x if self.first else rectify(x))))
         # Means of pixels and a 1 x 1 convolution commute, so the shortcut is halved first.
         if self.halve:
             return torch.add(avg_pool2d(h, 2), self.shortcut(avg_pool2d(x, 2)))

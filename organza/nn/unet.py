@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from organza.nn.bilinear import Conv2d, ConvTranspose2d
 from organza.nn.layers import Unit, activation, half, initialise, padded, sides
 
 __all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator"]
@@ -73,7 +74,7 @@ class UNetGenerator(nn.Module):
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         wide = [width * min(2**i, 8) for i in range(self.depth)]
         for i, (before, after) in enumerate(zip([condition[0], *wide], wide, strict=False)):
-            down: list[nn.Module] = [nn.Conv2d(before, after, 4, 2, 1, bias=False)]
+            down: list[nn.Module] = [Conv2d(before, after, 4, 2, 1, bias=False)]
             if i < self.depth - 1:  # the innermost map may be 1x1, without statistics, and meets the ReLU next
                 down += [_norm(after, "batch" if i > 0 else "none"), activation("leaky")]
             self.downs.append(nn.Sequential(*down))
@@ -88,7 +89,7 @@ class UNetGenerator(nn.Module):
         self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
         if refine:
-            first, second = (nn.Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
+            first, second = (Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
             self.refine = nn.Sequential(first, activation("leaky"), second, Unit("tanh"))
         initialise(self, "dcgan")
 
@@ -151,10 +152,10 @@ class PatchDiscriminator(nn.Module):
         parts: list[nn.Module] = []
         for i in range(max(layers, 1) + 1):
             wider, stride, normed = width * min(2**i, 8), 2 if i < layers else 1, norm if i > 0 else "none"
-            parts.append(nn.Conv2d(channels, wider, kernel, stride, padding, bias=normed != "batch"))
+            parts.append(Conv2d(channels, wider, kernel, stride, padding, bias=normed != "batch"))
             parts += [_norm(wider, normed), activation("leaky")]
             channels = wider
-        self.layers = nn.Sequential(*parts, nn.Conv2d(channels, 1, kernel, 1, padding))
+        self.layers = nn.Sequential(*parts, Conv2d(channels, 1, kernel, 1, padding))
         initialise(self, "dcgan")
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -203,5 +204,5 @@ def _norm(channels: int, norm: str) -> nn.Module:
 def _doubling(before: int, after: int, bilinear: bool, bias: bool = False) -> list[nn.Module]:
     """(B, before, h, w) -> (B, after, 2h, 2w), as published or smoothly."""
     if bilinear:
-        return [nn.Conv2d(before, after, 3, 1, 1, bias=bias), nn.Upsample(scale_factor=2, mode="bilinear")]
-    return [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=bias)]
+        return [Conv2d(before, after, 3, 1, 1, bias=bias), nn.Upsample(scale_factor=2, mode="bilinear")]
+    return [ConvTranspose2d(before, after, 4, 2, 1, bias=bias)]

@@ -53,7 +53,7 @@ class Training:
         sample_every: Images from one picture of the same z to the next; 0 for none.
         save_every: Images from one checkpoint to the next; 0 for by the clock alone.
         threads: CPU threads; 0 leaves PyTorch's number.  Few suit small networks; the last bits depend on it.
-        channels_last: Whether images are laid out channels last in memory, which suits some convolutions.
+        channels_last: Whether images and kernels are laid out channels last in memory, if a network convolves.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -75,7 +75,7 @@ class Training:
     sample_every: int = 50_000
     save_every: int = 0
     threads: int = 0
-    channels_last: bool = False
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("images", "batch", "accumulate", "log_every"), 1)
@@ -105,7 +105,8 @@ class State:
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
         self.game = game.to(device).train()
-        if training.channels_last:
+        self.channels_last = training.channels_last and any(weight.ndim == 4 for weight in game.parameters())
+        if self.channels_last:
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.training = training
         self.data = data.to(device)
@@ -146,7 +147,7 @@ class State:
             draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
             if self.training.jitter is not None:
                 x, y = self.training.jitter(x, y, draw)
-            if self.training.channels_last and x.ndim == 4:
+            if self.channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             seed_networks(key(chance, micro), self.device)
             beside = self._beside(position, draw) if player == "discriminator" else None

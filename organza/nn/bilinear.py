@@ -1,0 +1,241 @@
+r"""Linear maps and convolutions with derivatives of every order as fast as the layer itself.
+
+A layer y = F(x, w) that is linear in x and in w is a trilinear form
+
+.. math:: T(x, w, y) = \langle y, F(x, w) \rangle
+
+with three places.  With one place open, the two others filled, it gives a tensor of that place: y open is the layer,
+x open its gradient in x, w open that in w.  The derivative of any of these is the form again with other places filled,
+so penalties on slopes (R1, R2, Wasserstein's) cost their arithmetic and no more.  PyTorch's own second derivative of a
+convolution goes over groups one by one and transposes batch and channels, at 2 to 20 times the cost.
+
+A transposed convolution is the form of a convolution with x open.
+
+Autograd computes a node's gradients all together, needed or not.  Here each argument has a node of its own, so that
+what is not asked for (D's weights in G's move, or in a slope) is not computed.
+
+Matrix products of float32 on a CPU go through oneDNN where that is faster (see :func:`_by_onednn`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Conv2d", "ConvTranspose2d", "Linear", "conv2d", "conv_transpose2d", "linear"]
+
+X, W, Y = range(3)  # the places
+
+
+class Form(Protocol):
+    """A trilinear form."""
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        """The shape of a tensor at this place."""
+
+    def solve(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
+        """The tensor at the open place, for those at the two others; y with a bias for each channel."""
+
+
+class Matrix(NamedTuple):
+    """y = x w^T of x (B, in), w (out, in), y (B, out)."""
+
+    batch: int
+    fan_in: int
+    fan_out: int
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        return ((self.batch, self.fan_in), (self.fan_out, self.fan_in), (self.batch, self.fan_out))[place]
+
+    def solve(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
+        if place == Y:
+            return _product(filled[X], filled[W], bias)
+        if place == X:
+            return _product(filled[Y], filled[W].t(), None)
+        return _product(filled[Y].t(), filled[X].t(), None)
+
+
+class Convolution(NamedTuple):
+    """y = x * w of x (B, C, H, W), w (C', C / groups, h, w), y (B, C', H', W')."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    groups: int
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        if place != Y:
+            return (self.x, self.w)[place]
+        sides = zip(self.x[2:], self.w[2:], self.stride, self.padding, strict=True)
+        return (self.x[0], self.w[0], *((x + 2 * p - w) // s + 1 for x, w, s, p in sides))
+
+    def solve(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
+        layout = _layout(*filled.values())
+        filled = {at: tensor.contiguous(memory_format=layout) for at, tensor in filled.items()}
+        if place == Y:
+            return functional.conv2d(filled[X], filled[W], bias, self.stride, self.padding, 1, self.groups)
+        y = filled[Y]
+        # Of the open place only shape and layout are read.
+        open_ = torch.empty(self.shape(place), dtype=y.dtype, device=y.device, memory_format=layout)
+        x, w = (open_, filled[W]) if place == X else (filled[X], open_)
+        wanted = [place == X, place == W, False]
+        solve: Callable[..., list[Tensor]] = torch.ops.aten.convolution_backward
+        every = solve(y, x, w, None, self.stride, self.padding, [1, 1], False, [0, 0], self.groups, wanted)
+        found: Tensor = every[place]
+        return found if bias is None else found + bias[:, None, None]
+
+
+def contract(form: Any, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
+    """Return the tensor at the open place, a differentiable function of the others and of the bias."""
+    given = [t for t in (*filled.values(), bias) if t is not None and t.requires_grad]
+    if not given or not torch.is_grad_enabled():
+        return form.solve(place, filled, bias)
+    edges = []
+    for at, moving in filled.items():
+        if moving.requires_grad:
+            other = tuple(t for i, t in filled.items() if i != at)
+            edges.append(_Edge.apply(moving, form, at, place, other))  # type: ignore[no-untyped-call]
+    if bias is not None and bias.requires_grad:
+        edges.append(_Shift.apply(bias, form.shape(place)))  # type: ignore[no-untyped-call]
+    y: Tensor = _Value.apply(form, place, filled, bias, *edges)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Value(torch.autograd.Function):
+    """The contraction's value; each of the edges takes its whole gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, form: Form, place: int, filled: dict[int, Tensor], bias: Any, *edges: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        return form.solve(place, filled, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+        return None, None, None, None, *((g,) * (len(ctx.needs_input_grad) - 4))
+
+
+class _Edge(torch.autograd.Function):
+    """The contraction as a function of one argument: the way of its gradient, and zeros for a value."""
+
+    @staticmethod
+    def forward(ctx: Any, moving: Tensor, form: Form, at: int, place: int, other: tuple[Tensor]) -> Tensor:
+        ctx.form, ctx.at, ctx.place = form, at, place
+        ctx.save_for_backward(*other)
+        ctx.set_materialize_grads(False)
+        return moving.new_zeros(()).expand(form.shape(place))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+        if g is None:
+            return None, None, None, None, None
+        (other,) = ctx.saved_tensors
+        return contract(ctx.form, ctx.at, {ctx.place: g, 3 - ctx.at - ctx.place: other}), None, None, None, None
+
+
+class _Shift(torch.autograd.Function):
+    """The bias of each channel: the way of its gradient, and zeros for a value."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.set_materialize_grads(False)
+        return bias.new_zeros(()).expand(shape)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+        return None if g is None else g.sum([i for i in range(g.ndim) if i != 1]), None
+
+
+def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
+    if x.ndim != 2:
+        return linear(x.reshape(-1, w.shape[1]), w, bias).view(*x.shape[:-1], w.shape[0])
+    return contract(Matrix(len(x), w.shape[1], w.shape[0]), Y, {X: x, W: w}, bias)
+
+
+def conv2d(
+    x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, groups: int = 1
+) -> Tensor:
+    """Return x * w + bias, as :func:`torch.nn.functional.conv2d` does."""
+    form = Convolution(tuple(x.shape), tuple(w.shape), _pair(stride), _pair(padding), groups)
+    return contract(form, Y, {X: x, W: w}, bias)
+
+
+def conv_transpose2d(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+) -> Tensor:
+    """Return the transposed convolution, as :func:`torch.nn.functional.conv_transpose2d` does."""
+    stride, padding, more = _pair(stride), _pair(padding), _pair(output_padding)
+    sides = zip(x.shape[2:], w.shape[2:], stride, padding, more, strict=True)
+    size = (len(x), w.shape[1] * groups, *((n - 1) * s - 2 * p + k + o for n, k, s, p, o in sides))
+    return contract(Convolution(size, tuple(w.shape), stride, padding, groups), X, {W: w, Y: x}, bias)
+
+
+class Linear(nn.Linear):
+    """:class:`torch.nn.Linear` with the derivatives of this module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class Conv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` with the derivatives of this module; undilated, padded with zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """:class:`torch.nn.ConvTranspose2d` with the derivatives of this module; undilated."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups)
+
+
+def _pair(sides: Any) -> tuple[int, ...]:
+    return (sides, sides) if isinstance(sides, int) else tuple(sides)
+
+
+def _layout(*tensors: Tensor) -> torch.memory_format:
+    """Channels last if one of them is, and always for float32 on a CPU, where all of oneDNN's kernels like it best.
+
+    (A map of one channel or one pixel is both, so that it cannot say.)
+    """
+    if tensors[0].device.type == "cpu" and tensors[0].dtype == torch.float32:
+        return torch.channels_last
+    last = any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in tensors)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """Return a b^T + bias of a (m, k) and b (n, k), whatever their strides."""
+    few = min(a.shape[0], b.shape[0], a.shape[1]) < 16
+    if few or a.dtype != torch.float32 or a.device.type != "cpu" or not _by_onednn():
+        return functional.linear(a, b, bias)
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return y
+
+
+@cache
+def _by_onednn() -> bool:
+    """Whether oneDNN multiplies matrices of float32 faster than PyTorch's usual MKL.
+
+    On AMD's processors MKL leaves AVX-512 unused, and oneDNN, which PyTorch has beside it for convolutions, is more
+    than twice as fast; on Intel's they are alike.  A rule, not a measurement: a resumed run must choose as before.
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+        return False
+    known = Path("/proc/cpuinfo")
+    return known.exists() and "AuthenticAMD" in known.read_text() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

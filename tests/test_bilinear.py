@@ -1,0 +1,148 @@
+"""Fast layers against PyTorch's own: values and derivatives of first and second order, and what is not computed."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from organza.nn import bilinear
+from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear, conv2d, conv_transpose2d, linear
+from organza.nn.mask import Dropout, Rectifier, rectify
+
+CASES = {
+    "linear": (linear, F.linear, ((20, 24), (18, 24), (18,))),
+    "linear of maps": (linear, F.linear, ((2, 3, 7), (5, 7), (5,))),
+    "conv": (lambda x, w, b: conv2d(x, w, b, 2, 1, 2), lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2),
+             ((3, 4, 9, 8), (6, 2, 3, 4), (6,))),
+    "conv 1x1": (conv2d, F.conv2d, ((3, 4, 5, 6), (2, 4, 1, 1), (2,))),
+    "depthwise": (lambda x, w, b: conv2d(x, w, b, 1, 1, 4), lambda x, w, b: F.conv2d(x, w, b, 1, 1, 1, 4),
+                  ((3, 4, 5, 6), (4, 1, 3, 3), (4,))),
+    "transposed": (lambda x, w, b: conv_transpose2d(x, w, b, 2, 1, 1, 2),
+                   lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, 1, 2), ((3, 4, 5, 6), (4, 3, 3, 3), (6,))),
+}  # fmt: skip
+
+
+def derivatives(f, tensors, u, v):
+    """f, its gradients along u, and the gradients of those along v."""
+    tensors = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in tensors]
+    u = u.clone().requires_grad_()
+    y = f(*tensors)
+    first = torch.autograd.grad(y, tensors, u, create_graph=True)
+    total = sum((a * b).sum() for a, b in zip(first, v, strict=True))
+    second = torch.autograd.grad(total, [*tensors[:2], u])
+    return [y, *first, *second]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "float"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_derivatives_are_pytorchs(name, dtype, layout):
+    ours, theirs, shapes = CASES[name]
+    torch.manual_seed(0)
+    tensors = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    tensors = [t.contiguous(memory_format=layout) if t.ndim == 4 else t for t in tensors]
+    u, v = torch.randn_like(theirs(*tensors)), [torch.randn_like(t) for t in tensors]
+    for a, b in zip(derivatives(ours, tensors, u, v), derivatives(theirs, tensors, u, v), strict=True):
+        assert torch.allclose(
+            a, b, rtol=1e-9 if dtype == torch.float64 else 1e-4, atol=1e-9 if dtype == torch.float64 else 1e-4
+        )
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_matrix_products_by_either_library(onednn, monkeypatch):
+    if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: onednn)
+    torch.manual_seed(0)
+    tensors = [torch.randn(40, 33), torch.randn(50, 33), torch.randn(50)]
+    u, v = torch.randn(40, 50), [torch.randn_like(t) for t in tensors]
+    exact = derivatives(F.linear, [t.double() for t in tensors], u.double(), [t.double() for t in v])
+    for a, b in zip(derivatives(linear, tensors, u, v), exact, strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-3)
+
+
+def counted(monkeypatch):
+    """The places that were left open, one for each contraction that is computed."""
+    places, solve = [], bilinear.Matrix.solve
+
+    def counting(self, place, filled, bias):
+        places.append(place)
+        return solve(self, place, filled, bias)
+
+    monkeypatch.setattr(bilinear.Matrix, "solve", counting)
+    return places
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    layers = nn.Sequential(Linear(8, 8), Rectifier(0.2), Linear(8, 8))
+    x = torch.randn(4, 8, requires_grad=True)
+    places = counted(monkeypatch)
+    y = layers(x).sum()
+    assert places == [bilinear.Y] * 2
+    places.clear()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    assert places == [bilinear.X] * 2  # no gradient of a weight
+    places.clear()
+    slope.square().sum().backward(inputs=list(layers.parameters()), retain_graph=True)
+    assert sorted(places) == sorted([bilinear.W, bilinear.Y] * 2)[: len(places)] and bilinear.X not in places
+    places.clear()
+    y.backward(inputs=[layers[0].weight])
+    assert sorted(places) == [bilinear.X, bilinear.W]
+
+
+def test_without_gradients_nothing_is_kept():
+    x = torch.randn(4, 8)
+    layer = Linear(8, 8)
+    with torch.no_grad():
+        assert layer(x).grad_fn is None
+    assert layer.requires_grad_(False)(x).grad_fn is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "x"),
+    [
+        (Conv2d(3, 6, 3, 2, 1), nn.Conv2d(3, 6, 3, 2, 1), torch.randn(2, 3, 9, 9)),
+        (ConvTranspose2d(3, 6, 4, 2, 1), nn.ConvTranspose2d(3, 6, 4, 2, 1), torch.randn(2, 3, 5, 5)),
+        (Linear(5, 4, bias=False), nn.Linear(5, 4, bias=False), torch.randn(2, 5)),
+    ],
+    ids=["conv", "transposed", "linear"],
+)
+def test_layers_have_pytorchs_names_and_values(ours, theirs, x):
+    theirs.load_state_dict(ours.state_dict())
+    assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_rectifier(slope):
+    torch.manual_seed(0)
+    x, v = torch.randn(50, dtype=torch.float64, requires_grad=True), torch.randn(50, dtype=torch.float64)
+    y = rectify(x, slope)
+    assert torch.equal(y, torch.where(x > 0, x, slope * x))
+    (g,) = torch.autograd.grad(y, x, v, create_graph=True)
+    assert torch.equal(g, torch.where(x > 0, v, slope * v))
+    assert not g.requires_grad  # constant in x, and v has no history
+    w = v.clone().requires_grad_()
+    (g,) = torch.autograd.grad(rectify(x, slope), x, w, create_graph=True)
+    (h,) = torch.autograd.grad(g.sum(), w)
+    assert torch.equal(h, torch.where(x > 0, torch.ones_like(x), slope * torch.ones_like(x)))
+
+
+def test_a_rectifier_after_a_flatten_keeps_the_layout():
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    (g,) = torch.autograd.grad((rectify(x, 0.2).flatten(1) * torch.randn(2, 48)).sum(), x)
+    assert g.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 0.9])
+def test_dropout_is_inverted_dropout(p):
+    torch.manual_seed(0)
+    x = torch.ones(401, 500, requires_grad=True)
+    y = Dropout(p)(x)
+    share = float((y == 0).double().mean())
+    assert abs(share - p) < 5 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16
+    assert set(y.detach().unique().tolist()) <= {0.0, float(torch.tensor(1 / (1 - p)))}
+    columns = (y == 0).double().mean(0)  # no structure of words of four
+    assert float((columns - p).abs().max()) < 6 * (p * (1 - p) / 401) ** 0.5 + 1e-9
+    (g,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(g, y.detach())
+    assert Dropout(p).eval()(x) is x or torch.equal(Dropout(p).eval()(x), x)
