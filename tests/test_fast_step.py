@@ -1,6 +1,7 @@
 """A step as it is played fast, against the same step as anyone would write it in plain PyTorch."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from organza.data import open_data
 from organza.decision import decide
 from organza.nn import bilinear, mask
+from organza.optimizer import SGD
 from organza.training import State
 
-STEPS = 3
+STEPS, RATE = 3, 1e-2
 
 
 def plain(form, place, filled, bias=None):
@@ -44,8 +46,8 @@ def dcgan_losses():
 
 
 def r3gan_losses():
-    """RpGAN with R1 and R2, of the weight at the beginning of the schedule: 2 (28 / 64)^3 256 / 64."""
-    gamma = 2 * (28 / 64) ** 3 * 256 / 64
+    """RpGAN with R1 and R2, of the weight at the beginning of the schedule, 2 (28 / 64)^3 256 / 64, rounded."""
+    gamma = 0.67
 
     def discriminator(D, x, fake):
         x, fake = x.clone().requires_grad_(), fake.clone().requires_grad_()
@@ -66,7 +68,7 @@ CASES = {
 
 @pytest.fixture
 def double():
-    """Numbers in which Adam's division by small slopes does not matter."""
+    """Numbers of 64 bits, so that what is left is no rounding."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -80,8 +82,10 @@ def test_a_fast_step_is_a_plain_step(name, monkeypatch):
     torch.manual_seed(0)
     # So long that no schedule has moved within the steps.
     plan = decide(data, name, images=10**12, device="cpu", changes=changes).plan
-    fast = State(plan.game(), plan.play(), data, torch.device("cpu"))
-    slow = State(copy.deepcopy(fast.game), plan.play(), data, torch.device("cpu"))
+    # Not Adam: it divides by slopes, however small, and would make digits of their last bits.
+    training = replace(plan.play(), generator_optimizer=SGD(RATE), discriminator_optimizer=SGD(RATE))
+    fast = State(plan.game(), training, data, torch.device("cpu"))
+    slow = State(copy.deepcopy(fast.game), training, data, torch.device("cpu"))
     first = {n: w.detach().clone() for n, w in fast.game.named_parameters()}
     for _ in range(STEPS):
         fast.training.moves(fast, fast.stream)
@@ -89,10 +93,7 @@ def test_a_fast_step_is_a_plain_step(name, monkeypatch):
     monkeypatch.setattr(bilinear, "contract", plain)
     monkeypatch.setattr(mask._Rectify, "apply", lambda x, slope, inplace: F.leaky_relu(x, slope))
     G, D, prior = slow.game.generator, slow.game.discriminator, slow.game.prior
-    rule = plan.play().generator_optimizer.settings(0)
-    optimizers = [
-        torch.optim.Adam(net.parameters(), foreach=False, eps=slow.rules["generator"].eps, **rule) for net in (D, G)
-    ]
+    optimizers = [torch.optim.SGD(net.parameters(), RATE) for net in (D, G)]
     d_loss, g_loss = losses()
     for _ in range(STEPS):
         (batch,) = slow.stream("discriminator")
@@ -111,4 +112,4 @@ def test_a_fast_step_is_a_plain_step(name, monkeypatch):
 
     for (n, a), (_, b) in zip(fast.game.named_parameters(), slow.game.named_parameters(), strict=True):
         assert float((a - first[n]).detach().abs().max()) > 0 or not b.grad.any(), f"{n} did not move"
-        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9), (n, float((a - b).detach().abs().max()))
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12), (n, float((a - b).detach().abs().max()))

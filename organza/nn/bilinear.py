@@ -86,13 +86,13 @@ class Convolution(NamedTuple):
         open_ = torch.empty(self.shape(place), dtype=y.dtype, device=y.device, memory_format=layout)
         x, w = (open_, filled[W]) if place == X else (filled[X], open_)
         wanted = [place == X, place == W, False]
-        solve: Callable[..., list[Tensor]] = torch.ops.aten.convolution_backward
+        solve: Callable[..., tuple[Tensor, ...]] = torch.ops.aten.convolution_backward
         every = solve(y, x, w, None, self.stride, self.padding, [1, 1], False, [0, 0], self.groups, wanted)
-        found: Tensor = every[place]
-        return found if bias is None else found + bias[:, None, None]
+        found = every[place]
+        return found if bias is None else found.add_(bias[:, None, None])
 
 
-def contract(form: Any, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
+def contract(form: Form, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
     """Return the tensor at the open place, a differentiable function of the others and of the bias."""
     given = [t for t in (*filled.values(), bias) if t is not None and t.requires_grad]
     if not given or not torch.is_grad_enabled():
