@@ -147,3 +147,19 @@ def test_dropout_is_inverted_dropout(p):
     (g,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(g, y.detach())
     assert Dropout(p).eval()(x) is x or torch.equal(Dropout(p).eval()(x), x)
+
+
+def test_under_transforms_of_functions():
+    """torch.func's transforms see PyTorch's own layers; the Jacobian is that of ours."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(Conv2d(2, 4, 3, 1, 1), Rectifier(0.2), ConvTranspose2d(4, 3, 4, 2, 1), Rectifier(), nn.Flatten(0)),
+        *(Linear(3 * 8 * 8, 20), Rectifier(0.2), Linear(20, 5)),
+    ).double()  # fmt: skip
+    x = torch.randn(2, 4, 4, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(net, x)
+    weights = {name: weight.detach() for name, weight in net.named_parameters()}
+    found = torch.func.jacrev(lambda at: torch.func.functional_call(net, weights, (at,)))(x)
+    assert torch.allclose(found, expected, atol=1e-10)
+    batch = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    assert torch.allclose(torch.vmap(net)(batch), torch.stack([net(each) for each in batch]), atol=1e-10)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Conv2d", "ConvTranspose2d", "Linear", "conv2d", "conv_transpose2d", "linear"]
+__all__ = ["Conv2d", "ConvTranspose2d", "Linear", "conv2d", "conv_transpose2d", "linear", "transformed"]
 
 X, W, Y = range(3)  # the places
 
@@ -154,6 +154,8 @@ class _Shift(torch.autograd.Function):
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
+    if transformed():
+        return functional.linear(x, w, bias)
     if x.ndim != 2:
         return linear(x.reshape(-1, w.shape[1]), w, bias).view(*x.shape[:-1], w.shape[0])
     return contract(Matrix(len(x), w.shape[1], w.shape[0]), Y, {X: x, W: w}, bias)
@@ -163,6 +165,10 @@ def conv2d(
     x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, groups: int = 1
 ) -> Tensor:
     """Return x * w + bias, as :func:`torch.nn.functional.conv2d` does."""
+    if transformed():
+        return functional.conv2d(x, w, bias, stride, padding, 1, groups)
+    if x.ndim == 3:  # one example
+        return conv2d(x[None], w, bias, stride, padding, groups)[0]
     form = Convolution(tuple(x.shape), tuple(w.shape), _pair(stride), _pair(padding), groups)
     return contract(form, Y, {X: x, W: w}, bias)
 
@@ -177,6 +183,10 @@ def conv_transpose2d(
     groups: int = 1,
 ) -> Tensor:
     """Return the transposed convolution, as :func:`torch.nn.functional.conv_transpose2d` does."""
+    if transformed():
+        return functional.conv_transpose2d(x, w, bias, stride, padding, output_padding, groups)
+    if x.ndim == 3:
+        return conv_transpose2d(x[None], w, bias, stride, padding, output_padding, groups)[0]
     stride, padding, more = _pair(stride), _pair(padding), _pair(output_padding)
     sides = zip(x.shape[2:], w.shape[2:], stride, padding, more, strict=True)
     size = (len(x), w.shape[1] * groups, *((n - 1) * s - 2 * p + k + o for n, k, s, p, o in sides))
@@ -202,6 +212,11 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups)
+
+
+def transformed() -> bool:
+    """Whether one of torch.func's transforms (vmap, jvp ...) looks on: they know PyTorch's own layers."""
+    return bool(torch._C._are_functorch_transforms_active())
 
 
 def _pair(sides: Any) -> tuple[int, ...]:

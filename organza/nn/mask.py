@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from organza.nn.bilinear import transformed
+
 __all__ = ["Dropout", "Rectifier", "rectify"]
 
 
 def rectify(x: Tensor, slope: float = 0.0, inplace: bool = False) -> Tensor:
     """Return max(x, 0) + slope min(x, 0), for a slope from 0 to below 1; in the memory of x if ``inplace``."""
-    if not (torch.is_grad_enabled() and x.requires_grad):
+    if transformed() or not (torch.is_grad_enabled() and x.requires_grad):
         return functional.leaky_relu(x, slope, inplace)
     y: Tensor = _Rectify.apply(x, slope, inplace and not x._is_view())  # type: ignore[no-untyped-call]
     return y
