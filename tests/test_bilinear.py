@@ -163,3 +163,34 @@ def test_under_transforms_of_functions():
     assert torch.allclose(found, expected, atol=1e-10)
     batch = torch.randn(3, 2, 4, 4, dtype=torch.float64)
     assert torch.allclose(torch.vmap(net)(batch), torch.stack([net(each) for each in batch]), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "size"),
+    [
+        (Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), ()),
+        (Conv2d(3, 4, 3, padding="same"), nn.Conv2d(3, 4, 3, padding="same"), ()),
+        (Conv2d(3, 4, 3, dilation=2), nn.Conv2d(3, 4, 3, dilation=2), ()),
+        (ConvTranspose2d(3, 4, 3, 2), nn.ConvTranspose2d(3, 4, 3, 2), ([14, 14],)),
+        (ConvTranspose2d(3, 4, 3, dilation=2), nn.ConvTranspose2d(3, 4, 3, dilation=2), ()),
+    ],
+    ids=["reflect", "same", "dilated", "of a size", "dilated, transposed"],
+)
+def test_what_the_forms_do_not_know_is_pytorchs(ours, theirs, size):
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 6, 6)
+    assert torch.allclose(ours(x, *size), theirs(x, *size), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "said"),
+    [
+        (Linear(30, 18), torch.randn(20, 24), "cannot be multiplied"),
+        (Conv2d(4, 6, 3), torch.randn(2, 5, 8, 8), "to have 4 channels, but got 5"),
+        (ConvTranspose2d(4, 6, 3), torch.randn(2, 5, 8, 8), "to have 4 channels, but got 5"),
+    ],
+    ids=["linear", "conv", "transposed"],
+)
+def test_what_does_not_fit_is_said_clearly(layer, x, said):
+    with pytest.raises(RuntimeError, match=said):
+        layer(x)

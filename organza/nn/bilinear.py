@@ -183,7 +183,7 @@ def conv_transpose2d(
     groups: int = 1,
 ) -> Tensor:
     """Return the transposed convolution, as :func:`torch.nn.functional.conv_transpose2d` does."""
-    if transformed():
+    if transformed() or x.shape[-3] != w.shape[0]:  # what does not fit, PyTorch says better
         return functional.conv_transpose2d(x, w, bias, stride, padding, output_padding, groups)
     if x.ndim == 3:
         return conv_transpose2d(x[None], w, bias, stride, padding, output_padding, groups)[0]
@@ -201,16 +201,20 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d` with the derivatives of this module; undilated, padded with zeros."""
+    """:class:`torch.nn.Conv2d` with the derivatives of this module where undilated and padded with zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str) or self.dilation != (1, 1):
+            return super().forward(x)
         return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """:class:`torch.nn.ConvTranspose2d` with the derivatives of this module; undilated."""
+    """:class:`torch.nn.ConvTranspose2d` with the derivatives of this module where undilated and of its own size."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None or self.dilation != (1, 1):
+            return super().forward(x, output_size)
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups)
 
 
@@ -237,7 +241,8 @@ def _layout(*tensors: Tensor) -> torch.memory_format:
 def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """Return a b^T + bias of a (m, k) and b (n, k), whatever their strides."""
     few = min(a.shape[0], b.shape[0], a.shape[1]) < 16
-    if few or a.dtype != torch.float32 or a.device.type != "cpu" or not _by_onednn():
+    fits = a.shape[1] == b.shape[1] and a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
+    if few or not fits or not _by_onednn():  # what does not fit at all, PyTorch says better
         return functional.linear(a, b, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return y
@@ -248,7 +253,7 @@ def _by_onednn() -> bool:
     """Whether oneDNN multiplies matrices of float32 faster than PyTorch's usual MKL.
 
     On AMD's processors MKL leaves AVX-512 unused, and oneDNN, which PyTorch has beside it for convolutions, is more
-    than twice as fast; on Intel's they are alike.  A rule, not a measurement: a resumed run must choose as before.
+    than twice as fast; others were not measured.  A rule, not a measurement: a resumed run must choose as before.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False

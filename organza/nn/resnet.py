@@ -95,7 +95,7 @@ class ResNetDiscriminator(nn.Module):
 
 
 class _Up(nn.Module):
-    """x -> conv(rectify(norm(conv(double(rectify(norm(x))))))) + conv1x1(double(x)), at the given size."""
+    """x -> conv(relu(norm(conv(double(relu(norm(x))))))) + conv1x1(double(x)), at the given size."""
 
     def __init__(self, width: int, size: tuple[int, int], classes: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _Up(nn.Module):
 
 
 class _Down(nn.Module):
-    """x -> halve(conv(rectify(conv(rectify(x))))) + halve(conv1x1(x)); the first block has no first relu."""
+    """x -> halve(conv(relu(conv(relu(x))))) + halve(conv1x1(x)); the first block has no first relu."""
 
     def __init__(self, channels: int, width: int, halve: bool = False, first: bool = False) -> None:
         super().__init__()

@@ -78,7 +78,7 @@ def pix2pix_small(data: Spec, images: int = 200_000) -> Plan:
         terms=[Reconstruction(50.0), Mismatch(), Lazy(R1(1e-5), every=8)],
         augment=Jitter(shift=0.06),
         conditional=True,
-        training=replace(_training(data, images, 5e-4), batch=8, half_life=2000, channels_last=True),
+        training=replace(_training(data, images, 5e-4), batch=8, half_life=2000),
     )
 
 
