@@ -206,10 +206,15 @@ class Codes(Prior):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
-        parts = [
-            self.height * one_hot(torch.randint(k, (n,), generator=generator, device=device), k)
-            for k in self.categories
-        ]
+        if len({*self.categories}) == 1:  # all at once
+            k, m = self.categories[0], len(self.categories)
+            drawn = torch.randint(k, (n, m), generator=generator, device=device)
+            parts = [self.height * one_hot(drawn, k).flatten(1)]
+        else:
+            parts = [
+                self.height * one_hot(torch.randint(k, (n,), generator=generator, device=device), k)
+                for k in self.categories
+            ]
         parts.append(2 * torch.rand(n, self.continuous, generator=generator, device=device) - 1)
         parts.append(self.spread * torch.randn(n, self.noise, generator=generator, device=device))
         return torch.cat(parts, 1)  # (n, dim)

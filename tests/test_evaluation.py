@@ -165,6 +165,17 @@ def test_points() -> None:
     assert found["frechet"].name == "FD-pixels" and found["frechet"].protocol.rounding == "none"
 
 
+def test_weighted_points() -> None:
+    """Modes are compared with their true weights: the law's own sample is at the floor, the even law is not."""
+    law = reference("grid25[weights=1:4]")
+    kl = {}
+    for name in ("grid25[weights=1:4]", "grid25"):
+        found = {score.key: score for score in evaluate(open_data(name, "test"), law, ["modes"], floors=False)}
+        kl[name] = found["reverse-kl"].value
+        assert found["modes"].value == 25 and "true law" in str(found["reverse-kl"].protocol)
+    assert kl["grid25[weights=1:4]"] < 0.01 < 0.05 < kl["grid25"]
+
+
 def test_stacked_digits() -> None:
     x = open_data("digits", "test").x
     rows = torch.randint(len(x), (600, 3), generator=torch.Generator().manual_seed(0))

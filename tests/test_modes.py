@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from organza.data import open_data
+from organza.data import held_out, open_data
+from organza.data.parts import weights
 from organza.data.synthetic import centres as known
 from organza.metrics import modes
 from organza.metrics.modes import mode_coverage, stacked_modes
@@ -105,6 +106,36 @@ def test_an_uneven_histogram_by_hand():
     found = mode_coverage(x, centres, 1.0)
     assert found.counts.tolist() == [2, 1, 1, 0] and found.captured == 3 and found.quality == 0.8
     assert found.reverse_kl == pytest.approx(math.log(2) / 2) and found.kl_floor == 3 / 8
+
+
+def test_weights_of_modes_by_hand():
+    """Shares 1/2, 1/4, 1/4 of modes that should have 1/2, 3/8, 1/8: (log 2 - log 3/2) / 4; any scale of weights."""
+    centres = corners(3, 3)
+    found = mode_coverage(centres[[0, 0, 1, 2]], centres, 1.0, weights=torch.tensor([4.0, 3.0, 1.0]))
+    assert found.reverse_kl == pytest.approx((math.log(2) - math.log(1.5)) / 4) and found.kl_floor == 2 / 8
+
+
+def test_a_perfect_sampler_of_weighted_modes():
+    centres, sigma = known("grid25")
+    data = open_data("grid25[weights=1:4]", "test")
+    w = weights("weights=1:4", 25)
+    assert w.sum() == pytest.approx(1) and w[-1] / w[0] == pytest.approx(4) and w[12] / w[0] == pytest.approx(2.5)
+    assert abs(len(data) - 6_250) < 4 * 50  # 5/8 of 10,000
+    found = mode_coverage(data.x, centres, sigma, weights=w)
+    assert abs(2 * len(data) * (found.reverse_kl - found.kl_floor)) < 4 * math.sqrt(2 * 24)
+    assert mode_coverage(data.x, centres, sigma).reverse_kl > 20 * found.kl_floor
+    assert held_out("grid25[:500][weights=1:4]") == "grid25[weights=1:4]"
+
+
+@pytest.mark.parametrize("part", ["weights=0:1", "weights=1", "weights=1:x", "weights=:"])
+def test_what_weights_are(part):
+    with pytest.raises(ValueError, match=r"needed are the first and the last class's weight, above 0"):
+        open_data(f"ring[{part}]")
+
+
+def test_weights_need_classes():
+    with pytest.raises(ValueError, match="every example needs a label of a class"):
+        open_data("digits[joint][weights=1:4]")
 
 
 def test_the_border_is_outside():

@@ -33,7 +33,7 @@ from organza.nn import (
     TranslatorPair,
     UNetGenerator,
 )
-from organza.nn.layers import SpectralConv2d, SpectralLinear, pyramid
+from organza.nn.layers import Fourier, SpectralConv2d, SpectralLinear, pyramid
 from organza.nn.r3gan import _double, _halve
 
 SHAPES = [(1, 28, 28), (3, 64, 64), (4, 33, 50), (2, 8, 9)]
@@ -319,6 +319,25 @@ def test_dense_and_kernel_options(kernel: int, shape: tuple[int, ...]) -> None:
     assert DCGANDiscriminator(shape, 4, norm=False, dense=8, kernel=kernel)(torch.zeros(2, *shape)).shape == (2,)
 
 
+def test_waves_beside_x() -> None:
+    """x itself, then circles: a^2 (sin^2 + cos^2) = 1 / max(1, f), of frequencies from 1/2 to the highest."""
+    waves, x = Fourier(3, 9, highest=32.0), torch.randn(5, 3)
+    said = waves(x)
+    assert said.shape == (5, 21) and torch.equal(said[:, :3], x)
+    f = waves.f.norm(dim=0)
+    assert torch.allclose(f, 2.0 ** torch.linspace(-1, 5, 9))
+    sine, cosine = said[:, 3:].chunk(2, 1)
+    assert torch.allclose(sine**2 + cosine**2, (1 / f.clamp(min=1)).expand(5, 9))
+    slope = torch.autograd.functional.jacobian(lambda x: waves(x[None])[0, 3:12], x[0])  # (9, 3)
+    assert torch.allclose(slope, (cosine[0] * waves.f).T, atol=1e-5)
+
+
+def test_waves_in_a_discriminator() -> None:
+    D = MLPDiscriminator((1, 2), (8,), waves=5, classes=3)
+    assert D(torch.randn(4, 1, 2), torch.tensor([0, 1, 2, 0])).shape == (4,)
+    assert D.layers[0].in_features == 2 + 2 * 5 + 3 and "waves.f" in D.state_dict()
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -330,6 +349,8 @@ def test_dense_and_kernel_options(kernel: int, shape: tuple[int, ...]) -> None:
         (lambda: MLPGenerator(4, (3,), output="tan"), "output='tan': must be one of tanh, sigmoid, linear"),
         (lambda: MLPDiscriminator((3,), dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
         (lambda: MLPDiscriminator((3,), widths=(4, 0)), "every layer needs at least 1 unit"),
+        (lambda: MLPDiscriminator((3,), waves=-1), "waves=-1"),
+        (lambda: Fourier(3, 4, highest=0.5), "a frequency above 0.5"),
         (lambda: R3GANGenerator(4, (1, 28, 28), (8, 8)), "images of this size need 3, one for each size of map"),
         (lambda: R3GANDiscriminator((1, 8, 8), (12, 4)), "must be a multiple of group=16"),
         (lambda: MaxoutDiscriminator((3,), include=0.0), "include=0.0: the share of inputs that are kept"),

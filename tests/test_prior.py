@@ -192,6 +192,14 @@ def test_codes_are_even_one_hot_and_uniform():
     assert joint.flatten() == pytest.approx(1 / 6, abs=0.01)  # independent of each other
 
 
+def test_codes_of_the_same_size_are_independent():
+    z = Codes((2,) * 3, 0, 1, height=2.0).draw(40_000, seeded())
+    codes = z[:, :6].unflatten(1, (3, 2))  # (n, 3, 2)
+    assert (codes.sum(2) == 2).all() and z.shape == (40_000, 7)
+    corners = (codes.argmax(2) * torch.tensor([4, 2, 1])).sum(1).bincount(minlength=8) / 40_000
+    assert corners.tolist() == pytest.approx([1 / 8] * 8, abs=5 * math.sqrt(7 / 64 / 40_000))
+
+
 def test_codes_draw_from_the_given_generator_and_in_rows():
     prior = Codes((3,), 1, 2)
     before = torch.random.get_rng_state()

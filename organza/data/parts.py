@@ -5,6 +5,9 @@ r"""Parts: what stands in brackets behind a data set's name, DATA[part], and mak
   its file's name before the first "-": siblings, 1f468-1f3fb.png and 1f468-1f469.png, fall on one side, and so does the
   same name in any folder;
 - ``[labels=n]``, ``[labels=n,seed=s]``: all labels forgotten but n, chosen by chance, as many of each class;
+- ``[weights=a:b]``: classes more and less frequent: of class y = k of K, examples chosen by chance, each with chance
+  :math:`w_k / \max_j w_j`, where :math:`w_k = a + (b - a) k / (K - 1)`; [weights=1:4] leaves about 5/8 of balanced
+  classes;
 - ``[background=white]``, black or r,g,b: images with alpha laid on a background;
 - ``[joint]``: each example together with its label as one example, see `organza.joint`;
 - ``[stacked]``, ``[stacked=n]``: three grey images, chosen by chance, as the colours of one, as many as there are or n;
@@ -22,6 +25,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from organza.joint import grown, join
 from organza.values import Values
@@ -31,7 +35,9 @@ from .backgrounds import composed
 if TYPE_CHECKING:
     from .source import Data
 
-__all__ = ["part"]
+__all__ = ["part", "weights"]
+
+_WEIGHTS = re.compile(r"weights=(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 
 
 def part(data: Data, text: str) -> Data:
@@ -47,6 +53,8 @@ def part(data: Data, text: str) -> Data:
     fold = re.fullmatch(r"fold%(\d+)(!?=)(\d+)", asked)
     if fold:
         return _fold(data, asked, int(fold[1]), int(fold[3]), fold[2] == "=")
+    if asked.startswith("weights="):
+        return _weighted(data, asked)
     if asked == "joint":
         return _joined(data)
     stack = re.fullmatch(r"stacked(?:=(\d+))?", asked)
@@ -61,7 +69,8 @@ def _sliced(data: Data, part: str) -> Data:
     found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part)
     if found is None:
         known = (
-            f"[:{len(data) // 2}], [fold%10=0], [fold%10!=0], [labels=100], [background=white], [joint] or [stacked]"
+            f"[:{len(data) // 2}], [fold%10=0], [fold%10!=0], [labels=100], [weights=1:4], "
+            "[background=white], [joint] or [stacked]"
         )
         raise ValueError(f"{name}: a part is [start:stop], two numbers from 0, or another, as in {data.name}{known}")
     first, last = int(found[1] or 0), int(found[2] or len(data))
@@ -101,6 +110,30 @@ def _few_labels(data: Data, n: int, seed: int) -> Data:
     y = torch.full_like(data.y, -1)
     y[kept] = data.y[kept]
     return replace(data, name=name, y=y)
+
+
+def weights(asked: str, classes: int) -> Tensor:
+    """How frequent ``weights=a:b`` makes each of K balanced classes, (K,) float64: evenly from a to b, of sum 1.
+
+    Raises:
+        ValueError: If it is not that, with a and b above 0.
+    """
+    found = _WEIGHTS.fullmatch(asked)
+    first, last = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    if not (first > 0 and last > 0):
+        raise ValueError(f"[{asked}]: needed are the first and the last class's weight, above 0, as in [weights=1:4]")
+    w = torch.linspace(first, last, classes, dtype=torch.float64)
+    return w / w.sum()
+
+
+def _weighted(data: Data, part: str) -> Data:
+    """The data with classes from rare to frequent."""
+    name = f"{data.name}[{part}]"
+    if data.y is None or not data.spec.classes or int(data.y.min()) < 0:
+        raise ValueError(f"{name}: every example needs a label of a class")
+    w = weights(part, data.spec.classes)
+    u = torch.rand(len(data), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return replace(data.rows((u < (w / w.max())[data.y]).nonzero()[:, 0]), name=name)
 
 
 def _joined(data: Data) -> Data:

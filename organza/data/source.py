@@ -213,7 +213,8 @@ def open_data(source: Source, split: str = "train") -> Data:
         name = source.strip().lower()
         if name in _DIGITS:
             return Data(name, *_DIGITS[name](split), labels=tuple("0123456789"))
-        return Data(name, *synthetic.draw(name, split))
+        x, y = synthetic.draw(name, split)
+        return Data(name, x, y, values=Values.of(synthetic.draw(name, "train")[0], "float32"))
     path = _checked_path(source) if isinstance(source, str | os.PathLike) else None
     pair = isinstance(source, tuple) and len(source) == 2
     if path is None and not pair and not isinstance(source, np.ndarray | Tensor):
@@ -247,7 +248,7 @@ def held_out(source: object) -> str | None:
         whole = pairs.whole(source.strip())
         if whole.lower() not in names() or os.path.exists(whole):
             return None
-        return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked)\b", source))
+        return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked|weights=[\d.:]+)", source))
     left, word, right = two
     sides = (held_out(left), right if pairs.kind(left, word, right) else held_out(right))
     return None if None in sides else f" {word} ".join(map(str, sides))

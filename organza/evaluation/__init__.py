@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from organza import __version__
 from organza.data import Data
+from organza.data.parts import weights
 from organza.data.synthetic import centres
 from organza.distributed import gather, share
 from organza.evaluation.reference import Reference, comparable, opened, reference, rows, some
@@ -310,9 +311,17 @@ def _context(sees: Extractor, against: Reference, real: Data, seed: int, conditi
     train = against.train
     seen = None if train is None else comparable(train, real.values)
     valid = None if seen is None else seen[_validation(len(seen)).start :]
-    mixture = centres(real.name) if real.name in _MIXTURES else None
     known = "" if train is None else f"{train.name} ({train.digest[:12]})"
-    return Context(sees, seed, seen, known, valid, mixture, conditional)
+    return Context(sees, seed, seen, known, valid, _mixture(real.name), conditional)
+
+
+def _mixture(name: str) -> tuple[Tensor, float, Tensor | None] | None:
+    """The modes of the law and how frequent they are (None if equally), if it is a known mixture."""
+    law, _, part = name.partition("[")
+    if law not in _MIXTURES or not (part == "" or (part.startswith("weights=") and part.count("]") == 1)):
+        return None
+    c, sigma = centres(law)
+    return c, sigma, weights(part.rstrip("]"), len(c)) if part else None
 
 
 def _validation(n: int) -> range:

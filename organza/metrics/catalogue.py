@@ -187,14 +187,19 @@ def _memorisation(fake: Side, real: Side, context: Context) -> list[Found]:
 
 def _modes(fake: Side, real: Side, context: Context) -> list[Found]:
     assert context.mixture is not None
-    found = modes.mode_coverage(fake.x, *context.mixture)
+    centres, sigma, weights = context.mixture
+    found = modes.mode_coverage(fake.x, centres, sigma, weights=weights)
     error = math.sqrt(found.quality * (1 - found.quality) / len(fake))
     details: dict[str, Any] = {"total": found.total, "ceiling": found.ceiling, "kl_floor": found.kl_floor}
     details["counts"] = [int(count) for count in found.counts]
     return [
         Found("modes", float(found.captured), settings=f"of {found.total}, 3 sigma", details=details),
         Found("quality", found.quality, error, "binomial standard error", "share within 3 sigma"),
-        Found("reverse-kl", found.reverse_kl, settings="nats, to the uniform law over modes"),
+        Found(
+            "reverse-kl",
+            found.reverse_kl,
+            settings=f"nats, to the {'uniform' if weights is None else 'true'} law over modes",
+        ),
         Found("width", found.width, settings="standard deviation within modes, over the true one"),
     ]
 

@@ -1,14 +1,15 @@
 r"""Modes: how many of the known modes of a law a generator reaches, how evenly, and how well it fills them.
 
-For a mixture of K equally likely Gaussians :math:`N(c_k, \sigma^2 I)` in d dimensions, a sample belongs to the mode
-whose centre is nearest, and is of *high quality* if it is less than R sigma away from it (R = 3).  With :math:`m_k`
-high-quality samples in mode k, :math:`m = \sum_k m_k` of n:
+For a mixture of K Gaussians :math:`\sum_k w_k N(c_k, \sigma^2 I)` in d dimensions, :math:`w_k = 1/K` if not given, a
+sample belongs to the mode whose centre is nearest, and is of *high quality* if it is less than R sigma away from it
+(R = 3).  With :math:`m_k` high-quality samples in mode k, :math:`m = \sum_k m_k` of n:
 
 - captured: the number of modes with :math:`m_k \ge 1`;
 - quality: m / n, for which a perfect sampler expects :math:`P(\chi_d < R) = P(\frac d2, \frac{R^2}{2})`, the
   regularised incomplete gamma function: :math:`1 - e^{-9/2}` = 98.89 % in the plane;
-- reverse KL: :math:`\sum_k \frac{m_k}{m} \log \frac{K m_k}{m}`, which is log K - entropy, in nats: 0 for even modes,
-  log K for a single one.  An even sampler expects (K - 1) / (2m), to first order, because m is finite;
+- reverse KL: :math:`\sum_k \frac{m_k}{m} \log \frac{m_k}{m w_k}`, in nats: 0 for modes as frequent as they should be,
+  :math:`-\log w_k` for a single one.  A sampler of the true weights expects (K - 1) / (2m), to first order, because m
+  is finite;
 - width: the standard deviation within modes over that of a perfect sampler.  A generator that emits nothing but the
   centres has all modes, a quality of 100 % and a width of 0.
 
@@ -43,8 +44,8 @@ class Modes(NamedTuple):
         total: K, the number of modes.
         quality: The share of samples that are of high quality.
         ceiling: The share that a perfect sampler expects.
-        reverse_kl: KL(histogram of high-quality samples over modes || uniform), in nats; NaN without such samples.
-        kl_floor: What an even sampler of as many high-quality samples expects of it; NaN without such samples.
+        reverse_kl: KL(histogram of high-quality samples over modes || w), in nats; NaN without such samples.
+        kl_floor: What a sampler of the true weights expects of it with as many high-quality samples; NaN without.
         width: The standard deviation within modes, 1 for a perfect sampler; NaN if no mode has two samples.
         counts: The number of high-quality samples of each mode, (K,), int64, on the CPU.
     """
@@ -73,7 +74,9 @@ class Stacked(NamedTuple):
     floor: float
 
 
-def mode_coverage(x: Tensor, centres: Tensor, sigma: float, radius: float = 3.0) -> Modes:
+def mode_coverage(
+    x: Tensor, centres: Tensor, sigma: float, radius: float = 3.0, weights: Tensor | None = None
+) -> Modes:
     r"""Count the modes that samples reach, and measure how they lie in them.
 
     A mode is captured by a single sample, so the number of modes grows with n: compare at the same n, 2,500 in the
@@ -92,6 +95,7 @@ def mode_coverage(x: Tensor, centres: Tensor, sigma: float, radius: float = 3.0)
         centres: c, (K, d), more than 2 radius sigma apart.
         sigma: The standard deviation of every mode, above 0.
         radius: R, in sigma, above 0.  Most of the law lies near sqrt(d), so 3 suits only few dimensions.
+        weights: w, (K,), above 0, in any proportion to the true ones; equal if not given.
 
     Raises:
         ValueError: If the arguments are not that, or less than 1 % of the law lies within the radius.
@@ -115,6 +119,11 @@ def mode_coverage(x: Tensor, centres: Tensor, sigma: float, radius: float = 3.0)
             f"radius={radius:g} in {d} dimensions: less than 1 % of the law itself lies so close to a centre; "
             f"give sqrt(d) + 3 = {math.sqrt(d) + 3:.3g} for nearly all of it"
         )
+    w = torch.ones(len(centres)) if weights is None else weights
+    if w.shape != (len(centres),) or not bool((w > 0).all() & w.isfinite().all()):
+        raise ValueError(
+            f"weights {w.tolist()}: one for each of the {len(centres)} modes, finite and above 0, is needed"
+        )
     centres = centres.to(x.device)
     distance, mode = _nearest(x, centres)
     inside = distance < radius * sigma
@@ -125,7 +134,7 @@ def mode_coverage(x: Tensor, centres: Tensor, sigma: float, radius: float = 3.0)
         total=len(centres),
         quality=float(inside.double().mean()),
         ceiling=ceiling,
-        reverse_kl=_kl_to_uniform(counts),
+        reverse_kl=_kl(counts, w),
         kl_floor=_floor(counts),
         width=_spread(x - centres[mode], mode, counts) / (sigma * _cut(d, radius)),
         counts=counts.cpu(),
@@ -152,7 +161,7 @@ def stacked_modes(labels: Tensor) -> Stacked:
     if low < 0 or high > 9:
         raise ValueError(f"labels from {low} to {high}: digits, 0 to 9, are needed")
     counts = (labels.cpu().long() * torch.tensor([100, 10, 1])).sum(1).bincount(minlength=1000)
-    return Stacked(int((counts > 0).sum()), _kl_to_uniform(counts), _floor(counts))
+    return Stacked(int((counts > 0).sum()), _kl(counts, torch.ones(1000)), _floor(counts))
 
 
 def _double(x: Tensor, what: str) -> Tensor:
@@ -169,14 +178,14 @@ def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
-def _kl_to_uniform(counts: Tensor) -> float:
-    """Return log K - entropy of a histogram, (K,), in nats; NaN if it is empty."""
-    p = counts.double() / counts.sum()
-    return float(torch.special.xlogy(p, len(p) * p).sum())
+def _kl(counts: Tensor, w: Tensor) -> float:
+    """Return KL(histogram || w), (K,) each, in nats; NaN if the histogram is empty."""
+    p, w = counts.double().cpu() / counts.sum().cpu(), w.double().cpu()
+    return float(torch.special.xlogy(p, p * w.sum() / w).sum())
 
 
 def _floor(counts: Tensor) -> float:
-    """Return what an even sampler expects of it: 2n KL is about a chi-squared variable of K - 1 degrees of freedom."""
+    """Return what a sampler of the true weights expects of it: 2n KL is about chi-squared, K - 1 degrees."""
     n = int(counts.sum())
     return (len(counts) - 1) / (2 * n) if n else math.nan
 

@@ -70,7 +70,8 @@ class Context:
         train: What the generator was trained on, as a side's x; None where that is not known or is the real side.
         train_name: Its name and digest, for the protocol.
         valid: Further real examples, to choose a metric's own settings by.
-        mixture: The centres (K, d) and the standard deviation of the law, where it is a known mixture.
+        mixture: The centres (K, d), the standard deviation and the weights (K,) (None if equal) of the law, where it
+            is a known mixture.
         conditional: Whether labels were given to the generator.
     """
 
@@ -79,5 +80,5 @@ class Context:
     train: Tensor | None = None
     train_name: str = ""
     valid: Tensor | None = None
-    mixture: tuple[Tensor, float] | None = None
+    mixture: tuple[Tensor, float, Tensor | None] | None = None
     conditional: bool = False

@@ -13,6 +13,7 @@ from organza.nn.bilinear import conv2d, linear
 from organza.nn.mask import Dropout, Rectifier
 
 __all__ = [
+    "Fourier",
     "Largest",
     "SpectralConv2d",
     "SpectralLinear",
@@ -51,6 +52,42 @@ class Unit(nn.Module):
 
     def extra_repr(self) -> str:
         return self.kind
+
+
+class Fourier(nn.Module):
+    r"""Vectors and waves of them: (B, d) -> (B, d + 2m), in which a perceptron learns fine detail as soon as coarse.
+
+    .. math:: x \mapsto (x, a_j \sin f_j u_j^T x, a_j \cos f_j u_j^T x), \quad a_j = \max(1, f_j)^{-1/2}
+
+    with random directions :math:`u_j` of length 1, and frequencies :math:`f_j` spread evenly, by their logarithm, from
+    1/2 to the highest, in radians per unit of x.
+
+    References:
+        Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (Tancik et al., 2020)
+
+    Arguments:
+        d: The coordinates of x.
+        waves: m, the number of waves, 0 or more.
+        highest: The highest frequency, above 1/2.
+
+    Raises:
+        ValueError: If a number is not that.
+    """
+
+    f: Tensor
+    a: Tensor
+
+    def __init__(self, d: int, waves: int, highest: float = 40.0) -> None:
+        super().__init__()
+        if waves < 0 or not 0.5 < highest < math.inf:
+            raise ValueError(f"waves={waves}, highest={highest}: needed are 0 waves or more, and a frequency above 0.5")
+        f = 0.5 * (2 * highest) ** torch.linspace(0, 1, waves)  # (m,)
+        self.register_buffer("f", f * normalize(torch.randn(d, waves), dim=0))  # (d, m)
+        self.register_buffer("a", f.clamp(min=1).rsqrt().repeat(2))  # (2m,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        phase = x @ self.f  # (B, m)
+        return torch.cat([x, self.a * torch.cat([phase.sin(), phase.cos()], 1)], 1)
 
 
 class Largest(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from organza.nn.bilinear import Linear
 from organza.nn.condition import Head, beside
-from organza.nn.layers import Unit, activation, initialise, numel
+from organza.nn.layers import Fourier, Unit, activation, initialise, numel
 from organza.nn.mask import Dropout
 from organza.round import Verdict
 
@@ -66,6 +66,7 @@ class MLPDiscriminator(nn.Module):
         init: "glorot" or "dcgan".
         noise: The standard deviation of normal noise added to the units of each hidden layer while training, and six
             tenths of it to x, as in the semi-supervised networks of Salimans et al. (2016), who take 0.5.
+        waves: How many waves of x, :class:`~organza.nn.layers.Fourier`, stand beside it.
         classes, condition, codes: How D is conditional and what else it says: see
             :class:`~organza.nn.condition.Head`.
 
@@ -81,6 +82,7 @@ class MLPDiscriminator(nn.Module):
         dropout: float = 0.0,
         init: str = "glorot",
         noise: float = 0.0,
+        waves: int = 0,
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
@@ -91,13 +93,15 @@ class MLPDiscriminator(nn.Module):
         if noise < 0:
             raise ValueError(f"noise={noise}: must be 0 or more")
         self.beside = classes if condition == "concat" else 0
-        sizes = (numel(tuple(shape)) + self.beside, *widths)
+        d = numel(tuple(shape))
+        self.waves = Fourier(d, waves) if waves else nn.Identity()
+        sizes = (d + 2 * waves + self.beside, *widths)
         self.layers = nn.Sequential(*_layers(sizes, hidden, dropout, noise))
         self.end = Head(sizes[-1], classes, condition, codes)
         initialise(self, init)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
-        x = x.flatten(1)  # (B, *shape) -> (B, prod(shape))
+        x = self.waves(x.flatten(1))  # (B, *shape) -> (B, prod(shape) + 2 waves)
         h = self.layers(beside(x, y, self.beside) if self.beside else x)  # (B, widths[-1])
         says: Tensor | Verdict = self.end(h, y)  # (B,)
         return says
