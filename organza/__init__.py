@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from organza.ada import ADA
     from organza.api import compare, evaluate, load, resume, train
     from organza.augment import DiffAugment, Jitter
     from organza.data import open_data
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from organza.training import Training, fit
 
 _HOME = {
+    "ada": ("ADA",),
     "api": ("compare", "evaluate", "load", "resume", "train"),
     "augment": ("DiffAugment", "Jitter"),
     "data": ("open_data",),

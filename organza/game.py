@@ -168,7 +168,9 @@ class Game(nn.Module):
             step=batch.step,
             joint=self.joint and own,
             labelled=batch.labelled,
-            evidence={**self._read(turn, "real", real_verdict), **self._read(turn, "fake", fake_verdict)},
+            evidence=self._read(turn, "real", real_verdict)
+            | self._read(turn, "fake", fake_verdict)
+            | (self._compare(real_verdict, fake_verdict) if own else {}),
         )
 
     def _view(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, ...]:
@@ -188,6 +190,15 @@ class Game(nn.Module):
             right = logits > 0 if side == "real" else logits < 0
             read[f"{name}_accuracy"] = right.to(logits.dtype).mean()
         return read
+
+    def _compare(self, real: Verdict | None, fake: Verdict) -> dict[str, Tensor]:
+        """The rest of the evidence of D's turn: how often it is right of pairs, if the objective judges these, and what
+        the augmentation says of itself."""
+        assert real is not None
+        read: dict[str, Tensor] = getattr(self.augment, "measures", dict)()
+        if self.objective.paired:
+            read = {**read, "pairs_right": (real.logits > fake.logits).to(real.logits.dtype).mean()}
+        return {f"discriminator/{name}": value for name, value in read.items()}
 
     def losses(self, round: Round, player: Player) -> dict[str, tuple[float, Tensor]]:
         """Return all that the player pays, as {unique name: (weight, unreduced tensor)}."""

@@ -18,7 +18,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from organza import augment, energy, moves, objective, optimizer, penalty, prior, replay, schedule, term
+from organza import ada, augment, energy, moves, objective, optimizer, penalty, prior, replay, schedule, term
 from organza import nn as networks
 from organza.evaluation import Evaluation
 from organza.game import Augment, Constraint, Replay
@@ -45,7 +45,7 @@ KINDS: dict[type, dict[str, type]] = {
     objective.Objective: {**_final(objective, objective.Objective), **_final(energy, objective.Objective)},
     term.Term: {**_final(penalty, term.Term), **_final(term, term.Term)},
     cast(type, Constraint): {"Clip": penalty.Clip, "MaxColumnNorm": penalty.MaxColumnNorm},
-    cast(type, Augment): _final(augment, nn.Module),
+    cast(type, Augment): {**_final(augment, nn.Module), **_final(ada, nn.Module)},
     cast(type, Replay): _final(replay, nn.Module),
     moves.Moves: _final(moves, moves.Moves),
     optimizer.Optimizer: _final(optimizer, optimizer.Optimizer),

@@ -22,12 +22,12 @@ PUBLIC = [
     "Minimax", "NonSaturating", "LeastSquares", "Hinge", "Wasserstein", "RelativisticLogistic", "FGAN",
     "Scaled", "Objective", "Term", "R1", "R2", "GradientPenalty", "DRAGAN", "Verdict",
     "Alternating", "Simultaneous", "Unrolled", "Consensus", "Moves", "Adam", "SGD", "RMSprop", "resume", "DiffAugment",
-    "Jitter", "evaluate", "compare",
+    "Jitter", "ADA", "evaluate", "compare",
 ]  # fmt: skip
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"replay", "values", "joint", "nn"}
+L0 |= {"replay", "values", "joint", "nn", "ada"}
 L1 = {"game", "moves", "data", "run", "picture", "distributed", "metrics", "theory", "model", "pretrained", "scores"}
 L1 |= {"nearest"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
@@ -39,7 +39,7 @@ LAYERS = {
     "nn": (0, {"round", "joint"}),
     "penalty": (0, {"round", "term"}),
     "energy": (0, {"objective"}),
-    "optimizer": (0, {"round", "schedule"}),
+    **dict.fromkeys(("optimizer", "ada"), (0, {"round", "schedule"})),
     "game": (1, L0),
     "moves": (1, L0 | {"game"}),
     "theory": (1, L0 | {"game", "moves"}),
