@@ -137,9 +137,7 @@ def main() -> None:
     train, held = emoji("fold%4!=0"), emoji("fold%4=0")
     judge, found = Judge(held.x), {}
     for seed in asked.seeds:
-        runs = {
-            arm: run(arm, seed, asked.images, asked.looks, train, held, judge, asked.out) for arm in asked.arms
-        }
+        runs = {arm: run(arm, seed, asked.images, asked.looks, train, held, judge, asked.out) for arm in asked.arms}
         draw(asked.out / f"small-data-{seed}.png", runs)
         if "off" in runs:
             for each in runs.values():

@@ -111,7 +111,7 @@ class ADA(nn.Module):
                 hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_KNOWN)}"
                 raise ValueError(f"ADA(policy={list(policy)}): unknown {name!r}; {hint}")
         if not 0 < target < 1 or not 0 < most <= 1:
-            raise ValueError(f"ADA(target={target}, most={most}): must lie in (0, 1), e.g. 0.6, and in (0, 1], e.g. 0.8")
+            raise ValueError(f"ADA(target={target}, most={most}): must lie in (0, 1) and in (0, 1], e.g. 0.6 and 0.8")
         if ramp < 1 or every < 1:
             raise ValueError(f"ADA(ramp={ramp}, every={every}): both must be 1 or more")
         self.policy = tuple(policy)
@@ -216,8 +216,9 @@ def _geometric(x: Tensor, p: Tensor, draw: Draw) -> Tensor:
         found = _reflected(found + (sides[k] - 1) / 2, sides[k])  # (B, 2H + 10, 2W + 10), in pixels of x
         grid.append((2 * found + _DELAY % 1) * (2 / (2 * sides[k] - 1)) - 1)
     fine = ups[0] @ x @ ups[1].T  # (B, C, 2H, 2W)
-    warped = _Sample.apply(fine, torch.stack(grid, 3))  # (B, C, 2H + 10, 2W + 10)
-    return (downs[0] @ warped @ downs[1].T).where(on.any(1)[:, None, None, None], x)
+    warped: Tensor = _Sample.apply(fine, torch.stack(grid, 3))  # type: ignore[no-untyped-call]
+    back: Tensor = downs[0] @ warped @ downs[1].T  # (B, C, H, W), of (B, C, 2H + 10, 2W + 10)
+    return back.where(on.any(1)[:, None, None, None], x)
 
 
 def _color(x: Tensor, p: Tensor, draw: Draw) -> Tensor:
@@ -232,7 +233,7 @@ def _color(x: Tensor, p: Tensor, draw: Draw) -> Tensor:
     b, c = 0.2 * v[:, 0] * on[:, 0], torch.exp2(0.5 * v[:, 1] * on[:, 1])  # (B,)
     f, s = 1 - 2 * on[:, 2] * (u[:, 5] < 0.5), torch.exp2(v[:, 2] * on[:, 4] * (C > 1))  # (B,); one channel is grey
     turn = math.pi * (2 * u[:, 6] - 1) * on[:, 3] * (C == 3)  # (B,)
-    ones, I = x.new_ones(C, C), torch.eye(C, device=x.device, dtype=x.dtype)  # noqa: E741
+    ones, I = x.new_ones(C, C), torch.eye(C, device=x.device, dtype=x.dtype)
     plane = c * s * turn.cos()
     M = plane[:, None, None] * I + ((c * f - plane) / C)[:, None, None] * ones  # (B, C, C): exact if it is I
     if C == 3:
@@ -289,13 +290,11 @@ def _filters(side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tenso
     with torch.inference_mode(False), torch.device("cpu"):
         h = torch.tensor(_SYM6, dtype=torch.float64) / 2**0.5  # a sum of 1
         up, down = torch.zeros(2 * side, side).double(), torch.zeros(side, 2 * side + taps - 2).double()
-        for m in range(2 * side):  # U[m + first] = 2 sum_k h[m + first - 2k] x[k], x reflected
-            for tap in range(taps):
-                if (m + first - tap) % 2 == 0:
-                    k = int(_reflected(torch.tensor((m + first - tap) // 2), side))
-                    up[m, k] += 2 * h[tap]
-        for n in range(side):
-            down[n, 2 * n : 2 * n + taps] = h
+        # U[m] = 2 sum_k h[m - 2k] x[k], x reflected, from the first m that is needed; x[n] = sum_m h[m - 2n] U[m].
+        tap = torch.arange(taps)
+        twice = first + torch.arange(2 * side)[:, None] - tap  # 2k, where it is even
+        up.scatter_add_(1, _reflected(twice // 2, side), 2 * h * (twice % 2 == 0))
+        down.scatter_(1, 2 * torch.arange(side)[:, None] + tap, h.expand(side, -1))
         points = (torch.arange(2 * side + taps - 2).double() - _DELAY) / 2 - (side - 1) / 2
         return up.to(device, dtype), down.to(device, dtype), points.to(device, dtype)
 
@@ -312,7 +311,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (grid,) = ctx.saved_tensors
-        return _Spread.apply(g, grid, ctx.shape), None
+        return _Spread.apply(g, grid, ctx.shape), None  # type: ignore[no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
@@ -321,11 +320,11 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(grid)
-        # Bilinear, to the border, corners aligned; of x alone, whose values do not matter.
-        found: Tensor = torch.ops.aten.grid_sampler_2d_backward(g, g.new_empty(shape), grid, 0, 1, True, [True, False])[0]
-        return found
+        x = g.new_empty(shape)  # its values do not matter to its own gradient
+        found: Tensor = torch.ops.aten.grid_sampler_2d_backward(g, x, grid, 0, 1, True, [True, False])[0]
+        return found  # bilinear (0), to the border (1), corners aligned
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         (grid,) = ctx.saved_tensors
-        return _Sample.apply(g, grid), None, None
+        return _Sample.apply(g, grid), None, None  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 
+from organza.ada import ADA
 from organza.data import Data
 from organza.game import Game
 from organza.moves import Alternating, Consensus, Simultaneous, Unrolled
@@ -248,6 +249,17 @@ def rpgan() -> Toy:
     )
 
 
+def ada() -> Toy:
+    """p moves at every third move of D, and is at 0 now and then."""
+    return toy(
+        G=nn.Sequential(mlp(3, 8, 192), nn.Tanh(), nn.Unflatten(1, (3, 8, 8))),
+        D=nn.Sequential(nn.Flatten(), mlp(192, 8, 1)),
+        terms=[R1(1.0)],
+        augment=ADA(("blit", "geometric", "color", "cutout"), target=0.4, ramp=100, every=3),
+        data=pictures(3),
+    )
+
+
 def spectral() -> Toy:
     """Both players bounded, on one fake, so that G's graph outlives D's move."""
     G = nn.Sequential(Spectral(3, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -311,6 +323,7 @@ PLAIN: dict[str, Callable[[], Toy]] = {
     "path length": lambda: toy(terms=[PathLength(Constant(0.5))]),
     "lazy": lambda: toy(terms=[Lazy(R1(0.5), every=3), Lazy(PathLength(0.5), every=2)]),
     "adaptive": lambda: toy(augment=Adaptive(), joint=True),
+    "ada": ada,
     "shared fakes": lambda: toy(play={"moves": Alternating(2, fresh_noise=False)}),
     "accumulation": lambda: toy(Scaled(Hinge(), d=0.5), terms=[R1(1.0), R1(Constant(2.0))], play={"accumulate": 4}),
     "whole batch": lambda: toy(play={"accumulate": 1, "half_life": 0}),
