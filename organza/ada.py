@@ -60,8 +60,8 @@ class ADA(nn.Module):
     pixels by the orthogonal lowpass of the sym6 wavelet, the mean of the four nearest weighted, and back by its
     adjoint.  An image that no transform was drawn for passes as it is, bit for bit.
 
-    Left out are the paper's image-space filtering and noise, which did not help there.  Of 3 channels and otherwise
-    the transforms are the paper's; its colours are for 1 or 3.  A condition y is left as it is.
+    Left out are the paper's image-space filtering and noise, which did not help there.  Its colours are of 3 channels,
+    and of 1, where these are the same; of others they are ours.  A condition y is left as it is.
 
     p begins at 0 and adapts, unless it is given.  r_t is twice :math:`P(D(T(x)) > 0)` less 1, or of relativistic
     objectives, whose zero is no border, twice :math:`P(D(T(x)) > D(T(G(z))))` less 1.  The latter is the larger for the

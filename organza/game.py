@@ -27,7 +27,10 @@ __all__ = ["Augment", "Constraint", "Game", "Replay"]
 
 
 class Augment(Protocol):
-    """A differentiable augmentation of what D sees: (x, y, draw) -> (x, y)."""
+    """A differentiable augmentation of what D sees: (x, y, draw) -> (x, y).
+
+    It may also have ``measures() -> {name: scalar}``, for the log of D's turn.
+    """
 
     def __call__(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor | None]: ...
 
@@ -50,8 +53,8 @@ class Constraint(Protocol):
 class Game(nn.Module):
     """The two players and what they play for.  Every part can be the user's own.
 
-    All that adapts during training (BEGAN's k, the path length's mean, spectral norm's vectors, an image pool) is a
-    buffer of the game, so that its ``state_dict`` is the whole of its state.
+    All that adapts during training (BEGAN's k, ADA's p, the path length's mean, spectral norm's vectors, an image pool)
+    is a buffer of the game, so that its ``state_dict`` is the whole of its state.
 
     Arguments:
         generator: G(z), or G(z, y) if ``conditional``; returns x, (B, ...), images in [-1, 1].

@@ -30,7 +30,7 @@ def r3gan(data: Spec, images: int = 200_000_000) -> Plan:
     follow (2 and 128; published 2 and 150).  Its CIFAR-10 takes 0.05, Stacked MNIST 1, both with batch 512:
     ``--set terms.0.weight.start=...``.  G's own real examples are fresh ones, as in the code.  Left out are the paper's
     horizontal flips of the data and its augmentation, an adaptive pipeline with a probability of 0.3 to 0.55 at the
-    end: see ``--set augment=DiffAugment`` for small data.
+    end: see ``--set augment=ADA`` or ``augment=DiffAugment`` for small data.
 
     Cost and result on MNIST, one CPU thread (docs/recipes.md): 0.3 images/s: not for CPUs.  It was not run on a
     GPU.

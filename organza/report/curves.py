@@ -25,7 +25,7 @@ Line = tuple[str, str, Numbers, Numbers, float | None]  # name, colour, images, 
 
 POINTS, CHARTS = 600, 12  # at most so many points of a line, and charts of one column each
 # Columns with charts of their own.
-USUAL = re.compile(r"images|steps|time|.*/objective|.*/gradient|.*/(real|fake)_(logits|score|accuracy)")
+USUAL = re.compile(r"images|steps|time|.*/objective|.*/gradient|.*/(real|fake)_(logits|score|accuracy)|.*/pairs_right")
 NOTHING = np.zeros(0)
 LOSSES = """Each player lowers its own loss, so neither can fall for long unless the other loses ground. Healthy: both
 settle and stay level. D’s sinking while G’s climbs means that D tells the fakes too easily and G may stop learning."""
@@ -85,7 +85,11 @@ def curves(columns: Columns, levels: Mapping[str, float], speed: tuple[Numbers, 
     plain = bool(scores) and np.array_equal(scores[0][3], logits, equal_nan=True)  # the score is the logit itself
     chance = not plain and not (values < 0).any() and not (values > 1).any()
     said = ("chance of being real", CHANCES, (0, 1)) if chance else ("logits: more is more real", LOGITS, None)
-    right = lines(("discriminator/real_accuracy", "data", REAL), ("discriminator/fake_accuracy", "samples", G))
+    right = lines(
+        ("discriminator/real_accuracy", "data", REAL),
+        ("discriminator/fake_accuracy", "samples", G),
+        ("discriminator/pairs_right", "pairs", MORE),
+    )
     slopes = lines(("discriminator/gradient", "D", D), ("generator/gradient", "G", G))
     rest = sorted(column for column in columns if not USUAL.fullmatch(column))
     terms = [each.split("/", 1) for each in rest if each.startswith(("discriminator/", "generator/"))]
