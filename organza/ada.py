@@ -66,7 +66,7 @@ class ADA(nn.Module):
     p begins at 0 and adapts, unless it is given.  r_t is twice :math:`P(D(T(x)) > 0)` less 1, or of relativistic
     objectives, whose zero is no border, twice :math:`P(D(T(x)) > D(T(G(z))))` less 1.  The latter is the larger for the
     same D, since both sides are told apart at once: .6 is then stricter, and p higher.  Other objectives without a
-    border (Wasserstein, energies) have no r_t, and need p.
+    border (Wasserstein, energies) have no r_t, and the game refuses them unless p is given.
 
     References:
         Training Generative Adversarial Networks with Limited Data (Karras, Aittala, Hellsten, Laine, Lehtinen, Aila,
@@ -84,8 +84,7 @@ class ADA(nn.Module):
         most: What p adapts to at most, in (0, 1]; above .8 the paper saw transforms in samples.
 
     Raises:
-        ValueError: If a name is unknown, a number out of its range, x is not (B, C, H, W), or p is to adapt to an
-            objective without r_t.
+        ValueError: If a name is unknown, a number out of its range, or x is not (B, C, H, W).
     """
 
     probability: Tensor
@@ -146,15 +145,19 @@ class ADA(nn.Module):
             images = int(self.images) if callable(self.p) else 0
             self.probability = torch.full_like(self.probability, self._given(images))
             return
-        right = evidence.get("discriminator/real_accuracy", evidence.get("discriminator/pairs_right"))
-        if right is None:
-            raise ValueError("ADA(p=None): zero is no border of this objective, so that p cannot adapt; give it, p=0.2")
+        anchored = "discriminator/real_accuracy" in evidence
+        right = evidence["discriminator/real_accuracy" if anchored else "discriminator/pairs_right"]
         moves, signs = self.moves + 1, self.signs + (2 * right - 1).to(self.signs)
         due = moves >= self.every
         step = (signs / moves - self.target).sign() * (self._total * self.every / self.ramp)
         p = (self.probability + step).clamp(0.0, self.most)
         self.probability = p.where(due, self.probability)
         self.moves, self.signs = moves.masked_fill(due, 0), signs.masked_fill(due, 0.0)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether p follows how often D is right."""
+        return self.p is None
 
     def measures(self) -> dict[str, Tensor]:
         """Return what the log says of it."""

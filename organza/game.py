@@ -29,7 +29,8 @@ __all__ = ["Augment", "Constraint", "Game", "Replay"]
 class Augment(Protocol):
     """A differentiable augmentation of what D sees: (x, y, draw) -> (x, y).
 
-    It may also have ``measures() -> {name: scalar}``, for the log of D's turn.
+    It may also have ``measures() -> {name: scalar}``, for the log of D's turn, and ``adaptive``: whether it needs to
+    know how often D is right, of real examples or of pairs.
     """
 
     def __call__(self, x: Tensor, y: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor | None]: ...
@@ -97,6 +98,12 @@ class Game(nn.Module):
         self.discriminator = discriminator
         self.prior = prior
         self.objective = NonSaturating() if objective is None else objective
+        if getattr(augment, "adaptive", False) and not (self.objective.anchored or self.objective.paired):
+            name = type(self.objective).__name__
+            raise ValueError(
+                f"{type(augment).__name__}(p=None): zero is no border of {name}'s logits, so that p cannot adapt to "
+                "how often D is right; give it, e.g. p=0.2"
+            )
         self.terms = nn.ModuleList(terms)
         self.augment = augment
         self.replay = replay

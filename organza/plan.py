@@ -186,6 +186,7 @@ class Plan:
                 build(nn.Module, self.generator),
                 build(nn.Module, self.discriminator),
                 build(prior.Prior, self.prior),
+                build(objective.Objective, self.objective),
                 augment=build(Augment, self.augment),
                 conditional=self.conditional,
             )

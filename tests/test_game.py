@@ -184,6 +184,18 @@ def test_who_is_looked_at(objective, joint):
         assert round.fake.requires_grad
 
 
+def test_a_paired_objective_says_how_often_pairs_are_right():
+    for objective in (RelativisticLogistic(), NonSaturating()):
+        g = game(objective=objective)
+        for turn in PLAYERS:
+            round = look(g, turn)
+            said = round.evidence.get("discriminator/pairs_right")
+            assert (said is not None) == (objective.paired and turn == "discriminator")
+            if said is not None:
+                right = (round.real_verdict.logits > round.fake_verdict.logits).sum()
+                assert float(said) == int(right) / 6
+
+
 def test_a_paired_term_makes_the_game_paired():
     class Matching(Term):
         paired = True
