@@ -60,13 +60,14 @@ class ADA(nn.Module):
     pixels by the orthogonal lowpass of the sym6 wavelet, the mean of the four nearest weighted, and back by its
     adjoint.  An image that no transform was drawn for passes as it is, bit for bit.
 
-    Left out are the paper's image-space filtering and noise, which did not help there.  Its colours are of 3 channels,
-    and of 1, where these are the same; of others they are ours.  A condition y is left as it is.
+    Left out are the paper's image-space filtering and noise, which were of little use there, as was cutout.  Its
+    colours are of 3 channels, and of 1, where these are the same; of others they are ours.  A condition y is left as it
+    is.  On CUDA the warp's backward pass adds in no fixed order, so that the last bits vary from run to run.
 
     p begins at 0 and adapts, unless it is given.  r_t is twice :math:`P(D(T(x)) > 0)` less 1, or of relativistic
-    objectives, whose zero is no border, twice :math:`P(D(T(x)) > D(T(G(z))))` less 1.  The latter is the larger for the
-    same D, since both sides are told apart at once: .6 is then stricter, and p higher.  Other objectives without a
-    border (Wasserstein, energies) have no r_t, and the game refuses them unless p is given.
+    objectives, whose zero is no border, twice :math:`P(D(T(x)) > D(T(G(z))))` less 1.  The latter is as a rule the
+    larger for the same D, since both sides are told apart at once: .6 is then stricter, and p higher.  Other objectives
+    without a border (Wasserstein, energies) have no r_t, and the game refuses them unless p is given.
 
     References:
         Training Generative Adversarial Networks with Limited Data (Karras, Aittala, Hellsten, Laine, Lehtinen, Aila,
