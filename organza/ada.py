@@ -79,7 +79,7 @@ class ADA(nn.Module):
     Arguments:
         policy: Groups ("blit", "geometric", "color", "cutout") or single transforms of them; none is the identity.
         p: A number or a function of the images shown to D, in [0, 1]; adaptive if None.
-        target: The r_t to hold, in (0, 1).
+        target: The r_t to hold, in (0, 1): the paper's .6; .2 was better in short runs of small networks (docs/log.md).
         ramp: The images shown to D over which p may go from 0 to 1: the paper's 500,000, or 100,000 for short runs.
         every: The moves of D over which r_t is a mean, and after which p moves.
         most: What p adapts to at most, in (0, 1]; above .8 the paper saw transforms in samples.
