@@ -64,17 +64,15 @@ def test_quick_plays_harder_for_more_coordinates() -> None:
         assert plan.terms[0]["weight"] == plan.terms[1]["weight"]
         return plan.terms[0]["weight"], plan.generator["widths"][0]
 
-    assert of(1, 4, 4) == (0.02, 128) and of(1, 64) == (pytest.approx(0.64), 256)
-    assert of(9) == (pytest.approx(0.09), 256)
+    assert of(2) == of(1, 4, 4) == (0.02, 128)
+    assert of(5) == (pytest.approx(0.05), 128) and of(1, 64) == (pytest.approx(0.64), 256)
 
 
-@pytest.mark.parametrize("d", [1, 2, 8])
-def test_quick_for_few_coordinates(d: int) -> None:
-    """As many normal numbers as coordinates, to fill them; and gamma falls to a 5,000th."""
-    plan = RECIPES["quick"](Spec((d,), 100), 1000)
+def test_modes_fills_as_many_dimensions_as_the_data_and_goes_from_coarse_to_fine() -> None:
+    plan = RECIPES["modes"](Spec((3,), 100), 1000)
     gamma = plan.terms[0]["weight"]
-    assert plan.terms[0]["weight"] == plan.terms[1]["weight"] and plan.prior["noise"] == d
-    assert gamma["start"] == pytest.approx(0.25 * d) == pytest.approx(5000 * gamma["end"]) and gamma["images"] == 500
+    assert gamma == plan.terms[1]["weight"] and gamma["images"] == 500
+    assert plan.prior["noise"] == 3 and gamma["start"] == pytest.approx(10_000 * gamma["end"]) == 1.5
 
 
 @every

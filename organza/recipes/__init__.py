@@ -24,6 +24,7 @@ from organza.recipes.goodfellow2014 import (
     goodfellow2014_tfd,
 )
 from organza.recipes.mlp import mlp, mlp_literal, tiny
+from organza.recipes.modes import modes
 from organza.recipes.pix2pix import cyclegan, pix2pix, pix2pix_small
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
@@ -34,6 +35,7 @@ __all__ = ["MINUTES", "RECIPES", "example", "recipe", "reduced"]
 
 RECIPES: dict[str, Callable[..., Plan]] = {
     "quick": quick,
+    "modes": modes,
     "goodfellow2014": goodfellow2014,
     "algorithm1": algorithm1,
     "goodfellow2014-tfd": goodfellow2014_tfd,
@@ -72,6 +74,7 @@ _SHAPES = {
     "goodfellow2014-cifar10-conv": (3, 32, 32),
     **dict.fromkeys(("dcgan", "lsgan", "wgan", "wgan-gp", "began"), (3, 64, 64)),
     "sngan": (3, 32, 32),
+    "modes": (2,),
     "r3gan": (3, 256, 256),
 }
 _CONDITIONED = {

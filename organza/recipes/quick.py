@@ -11,9 +11,9 @@ from organza.objective import NonSaturating, RelativisticLogistic
 from organza.optimizer import Adam
 from organza.penalty import R1, R2
 from organza.plan import Plan, part
-from organza.prior import Codes, Normal
+from organza.prior import Normal
 from organza.recipes.images import are_pictures
-from organza.schedule import Cosine, Linear
+from organza.schedule import Linear
 from organza.term import Lazy
 from organza.training import Training
 
@@ -39,8 +39,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
         Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
     """
     if not are_pictures(data):
-        few = len(data.shape) != 3 and math.prod(data.shape) <= _FEW
-        return (_few if few else _points)(data, images)
+        return _points(data, images)
     return Plan.of(
         recipe="quick",
         generator=part(DCGANGenerator, latent=64, shape=data.shape, width=32),
@@ -78,46 +77,13 @@ def brief(
 _FEW = 8  # coordinates, for which narrow perceptrons will do
 
 
-def _few(data: Spec, images: int) -> Plan:
-    """Points of few coordinates: the coarse first, then the fine, and a z in pieces.
-
-    A continuous G maps a connected prior to a connected set, so that some samples lie between modes (Khayatkhoei et
-    al., 2018); z is 14 bits and d normal numbers instead.  D hears waves of x, and gamma falls as they become of use:
-    where modes are narrow, the slope that tells their width from another is steep.  At the end G is slow and D keeps
-    up: both slow, and modes come out too narrow.
-    """
-    d, half = math.prod(data.shape), max(1, images // 2)
-    most = max(1, images * 9 // 10)
-    rule = Adam(Cosine(1e-3, 1e-4, most), 0.0, 0.99)
-    slower = Adam(Cosine(7e-4, 1e-5, most), 0.0, 0.99)
-    penalty = Linear(0.25 * d, 5e-5 * d, images=half)
-    z = Codes((2,) * 14, continuous=0, noise=d, height=2.0)
-    return Plan.of(
-        recipe="quick",
-        generator=part(MLPGenerator, latent=z.dim, shape=data.shape, widths=(128, 128, 128), output="linear"),
-        discriminator=part(MLPDiscriminator, shape=data.shape, widths=(128, 128, 128), waves=64),
-        prior=z,
-        objective=RelativisticLogistic(),
-        terms=(R1(penalty), R2(penalty)),
-        joint=True,
-        training=Training(
-            images=images,
-            batch=256,
-            generator_optimizer=slower,
-            discriminator_optimizer=rule,
-            half_life=Linear(0, 2_000, images=half),
-            sample_every=200_000,
-        ),
-    )
-
-
 def _points(data: Spec, images: int) -> Plan:
     rule = Adam(Linear(1e-3, 2e-5, images=images - images // 2, hold=images // 2), beta1=0.0, beta2=0.99)
     images_of_few_pixels, d = len(data.shape) == 3, math.prod(data.shape)
     output = "tanh" if images_of_few_pixels else "linear"
     # Squared distances between standardised examples grow as d does, and slopes, squared, fall so.
     gamma = 0.02 if images_of_few_pixels else 0.01 * d
-    widths = (128 if images_of_few_pixels else 256,) * 3
+    widths = (128 if images_of_few_pixels or d <= _FEW else 256,) * 3
     return Plan.of(
         recipe="quick",
         generator=part(MLPGenerator, latent=16, shape=data.shape, widths=widths, output=output),
