@@ -1,8 +1,10 @@
 """The lecture's program as a learner writes it in Keras 3, on JAX: ``train_on_batch`` of D, then of G through D.
 
-    python benchmarks/keras_mlp.py THREADS SECONDS        # prints the seconds of a step
+    python benchmarks/keras_mlp.py THREADS SECONDS                        # prints the seconds of a step on noise
+    python benchmarks/keras_mlp.py THREADS SECONDS IMAGES SAMPLES SEED    # trains on IMAGES.npy, (N, 28, 28) bytes,
+                                                                          # and writes 10,000 to SAMPLES.npy
 
-Frozen, for ``throughput.py``; needs ``pip install keras jax``.
+Frozen, for ``throughput.py`` and ``quality.py``; needs ``pip install keras jax``.
 """
 
 import os
@@ -18,6 +20,8 @@ import numpy as np  # noqa: E402
 from keras import layers  # noqa: E402
 
 BATCH = 128
+data = sys.argv[3:]  # of a training: images, samples and seed
+keras.utils.set_random_seed(int(data[2]) if data else 0)
 
 
 def hidden(*widths: int, dropout: float = 0.0) -> list[layers.Layer]:
@@ -41,8 +45,11 @@ z = keras.Input((100,))
 gan = keras.Model(z, D(G(z)))
 gan.compile(loss="binary_crossentropy", optimizer=adam())
 
-rng = np.random.default_rng(0)
-x = rng.random((60_000, 784), dtype=np.float32) * 2 - 1
+rng = np.random.default_rng(int(data[2]) if data else 0)
+if data:
+    x = np.load(data[0]).reshape(-1, 784).astype(np.float32) / 127.5 - 1
+else:
+    x = rng.random((60_000, 784), dtype=np.float32) * 2 - 1
 
 
 def step() -> None:
@@ -57,10 +64,13 @@ def step() -> None:
     gan.train_on_batch(noise, np.ones(BATCH, np.float32))
 
 
-for _ in range(5):
+for _ in range(0 if data else 5):
     step()
 begin, steps = time.perf_counter(), 0
 while (passed := time.perf_counter() - begin) < float(sys.argv[2]):
     step()
     steps += 1
 print(passed / steps)  # seconds of a step
+if data:
+    made = G.predict(rng.normal(0, 1, (10_000, 100)).astype(np.float32), verbose=0)
+    np.save(data[1], ((made + 1) * 127.5).round().astype(np.uint8).reshape(-1, 1, 28, 28))

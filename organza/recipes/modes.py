@@ -17,7 +17,7 @@ from organza.training import Training
 __all__ = ["modes"]
 
 
-def modes(data: Spec, images: int = 1_600_000) -> Plan:
+def modes(data: Spec, images: int = 1_500_000) -> Plan:
     """Points of the plane and a little beyond, whose law may be a hundred narrow modes: a z in pieces, coarse to fine.
 
     - z is 14 bits and d normal numbers.  A continuous G maps a connected prior to a connected set, so that part of the
@@ -30,7 +30,7 @@ def modes(data: Spec, images: int = 1_600_000) -> Plan:
     ``quick`` is better for laws in one piece (docs/log.md).  Other data than vectors are taken as long vectors.
 
     Cost and result, one CPU thread: 32,000 points a second.  The ring of 8 and the grid of 25 take 50 seconds and the
-    grid of 100, with ``--images 5200000``, 3 minutes (README; ``python benchmarks/modes.py``).
+    grid of 100, with ``--images 5000000``, 3 minutes (README; ``python benchmarks/modes.py``).
 
     References:
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)
