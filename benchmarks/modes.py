@@ -1,6 +1,6 @@
 """No mode lost: the recipe ``modes`` on mixtures of Gaussians whose modes are known, judged against the true law.
 
-    python benchmarks/modes.py [LAW ...] [--seeds 10 11 12] [--jobs 2] [--images N]
+    python benchmarks/modes.py [LAW ...] [--seeds 10 11 12] [--jobs 2] [--images N] [--set KEY=VALUE ...]
 
 Trains each law with each seed as a user does (``organza train LAW --recipe modes --images N``), one thread a run and
 so many runs at once, and prints one JSON object: of each run the modes that 2,500 samples capture, and, of 50,000
@@ -34,7 +34,7 @@ IMAGES = {"ring": 1_500_000, "grid25": 1_500_000, "grid100": 5_000_000}
 SECONDS = {"ring": 60, "grid25": 60, "grid100": 180}
 
 
-def judged(law: str, seed: int, images: int | None) -> dict[str, Any]:
+def judged(law: str, seed: int, images: int | None, changes: dict[str, Any]) -> dict[str, Any]:
     """Train once, and look at the samples."""
     name, _, part = law.partition("[")
     c, sigma = centres(name)
@@ -48,7 +48,7 @@ def judged(law: str, seed: int, images: int | None) -> dict[str, Any]:
             images=images or IMAGES[name],
             seed=seed,
             device="cpu",
-            changes={"training.threads": 1},
+            changes={**changes, "training.threads": 1},
         )
     seconds = time.perf_counter() - begin
     x = model.restore(model.sample(50_000, seed=1)).float()
@@ -94,10 +94,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=range(10, 20))
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
     parser.add_argument("--images", type=int, help="instead of 1,500,000 (grid100: 5,000,000)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the plan, the value as JSON")
     given = parser.parse_args()
+    changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in given.set)}
     runs = []
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
-        jobs = [pool.submit(judged, law, seed, given.images) for law in given.laws for seed in given.seeds]
+        jobs = [pool.submit(judged, law, seed, given.images, changes) for law in given.laws for seed in given.seeds]
         for job in jobs:
             runs.append(job.result())
             print(json.dumps(runs[-1]), flush=True)

@@ -30,7 +30,7 @@ def modes(data: Spec, images: int = 1_500_000) -> Plan:
     ``quick`` is better for laws in one piece (docs/log.md).  Other data than vectors are taken as long vectors.
 
     Cost and result, one CPU thread: 32,000 points a second.  The ring of 8 and the grid of 25 take 50 seconds and the
-    grid of 100, with ``--images 5000000``, 3 minutes (README; ``python benchmarks/modes.py``).
+    grid of 100, with ``--images 5000000``, 3 minutes, where it still loses modes in some seeds (docs/log.md).
 
     References:
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)
