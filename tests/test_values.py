@@ -64,9 +64,11 @@ def test_bytes_are_exactly_as_ever():
     assert values.restore(odd).tolist() == [0, 255, 0, 0]
 
 
-def test_laws_whose_scale_is_known_keep_it():
-    data = open_data("grid25")
-    assert data.values == Values() and torch.equal(data.gather(torch.arange(9))[0], data.x[:9])
+def test_laws_of_the_plane_are_standardised_by_their_training_data():
+    train, test = open_data("grid25"), open_data("grid25", "test")
+    assert train.values == test.values == Values.of(train.x, "float32")
+    inside = train.gather(torch.arange(len(train)))[0]
+    assert inside.mean(0).abs().max() < 1e-5 and (inside.std(0, correction=0) - 1).abs().max() < 1e-5
 
 
 def test_a_part_has_the_values_of_the_whole(tmp_path):
