@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import organza as oz
-from organza.data.parts import weights
-from organza.data.synthetic import centres
+from organza.data.synthetic import mixture
 from organza.metrics.modes import mode_coverage
 
 LAWS = tuple(f"{law}{part}" for part in ("", "[weights=1:4]") for law in ("ring", "grid25", "grid100"))
@@ -36,9 +35,9 @@ SECONDS = {"ring": 60, "grid25": 60, "grid100": 180}
 
 def judged(law: str, seed: int, images: int | None, changes: dict[str, Any]) -> dict[str, Any]:
     """Train once, and look at the samples."""
-    name, _, part = law.partition("[")
-    c, sigma = centres(name)
-    w = weights(part.rstrip("]"), len(c)) if part else None
+    name, known = law.partition("[")[0], mixture(law)
+    assert known is not None
+    c, sigma, w = known
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         model = oz.train(

@@ -18,7 +18,7 @@ from organza.plan import PlanError
 from organza.recipes import example, recipe
 from organza.round import Draw
 from organza.schedule import Linear
-from organza.training import State
+from organza.training import State, Training
 
 GROUPS = tuple(ada._GROUPS)
 SHAPES = [(1, 4, 4), (2, 5, 9), (3, 16, 16), (3, 8, 13), (4, 4, 7), (5, 9, 5), (3, 1, 2)]
@@ -386,3 +386,9 @@ def test_mistakes_are_one_clear_line(arguments, wrong):
 def test_what_is_no_image_is_refused(shape):
     with pytest.raises(ValueError, match=r"^ADA: got x of shape \(5, .*needs images \(B, C, H, W\)$"):
         ADA()(torch.zeros(shape), None, chance(5))
+
+
+def test_p_cannot_adapt_before_either_player_sees_the_examples():
+    with pytest.raises(ValueError, match=r"jitter=ADA: its p does not adapt here; give it, e.g. p=0.2"):
+        Training(jitter=ADA())
+    assert Training(jitter=ADA(p=0.2)).jitter is not None

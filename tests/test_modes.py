@@ -125,6 +125,8 @@ def test_a_perfect_sampler_of_weighted_modes():
     assert abs(2 * len(data) * (found.reverse_kl - found.kl_floor)) < 4 * math.sqrt(2 * 24)
     assert mode_coverage(data.x, centres, sigma).reverse_kl > 20 * found.kl_floor
     assert held_out("grid25[:500][weights=1:4]") == "grid25[weights=1:4]"
+    spaced = held_out("grid25[ weights = 1:4 ]")
+    assert spaced is not None and open_data(spaced, "test").name == data.name
 
 
 @pytest.mark.parametrize("part", ["weights=0:1", "weights=1", "weights=1:x", "weights=:"])

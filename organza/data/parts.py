@@ -129,25 +129,31 @@ def weights(asked: str, classes: int) -> Tensor:
 def _weighted(data: Data, part: str) -> Data:
     """The data with classes from rare to frequent."""
     name = f"{data.name}[{part}]"
-    if data.y is None or not data.spec.classes or int(data.y.min()) < 0:
-        raise ValueError(f"{name}: every example needs a label of a class")
-    w = weights(part, data.spec.classes)
+    y, classes = _labelled(data, name)
+    w = weights(part, classes)
     u = torch.rand(len(data), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return replace(data.rows((u < (w / w.max())[data.y]).nonzero()[:, 0]), name=name)
+    return replace(data.rows((u < (w / w.max())[y]).nonzero()[:, 0]), name=name)
+
+
+def _labelled(data: Data, name: str) -> tuple[Tensor, int]:
+    """The labels, and the number of classes; every example must have one."""
+    classes = data.spec.classes
+    if data.y is None or not classes or int(data.y.min()) < 0:
+        raise ValueError(f"{name}: every example needs a label of a class")
+    return data.y, classes
 
 
 def _joined(data: Data) -> Data:
     """The joint law of example and label as one law without labels."""
-    name, classes = f"{data.name}[joint]", data.spec.classes
-    if data.y is None or not classes or int(data.y.min()) < 0:
-        raise ValueError(f"{name}: every example needs a label of a class")
+    name = f"{data.name}[joint]"
+    y, classes = _labelled(data, name)
     shape = grown(data.spec.shape, classes)
     e = torch.eye(classes)
     if len(shape) == 3 and data.x.dtype == torch.uint8:
         x = data.x.new_zeros(len(data), *shape)
         x[:, :, : data.spec.shape[1]] = data.x
         below = join(torch.zeros(classes, *data.spec.shape), e)[:, :, data.spec.shape[1] :]  # (K, C, 4, W)
-        x[:, :, data.spec.shape[1] :] = (below > 0).to(torch.uint8).mul(255)[data.y]
+        x[:, :, data.spec.shape[1] :] = (below > 0).to(torch.uint8).mul(255)[y]
         return replace(data, name=name, x=x, y=None, labels=())
     if len(shape) == 1:
         offset, scale = (
@@ -155,7 +161,7 @@ def _joined(data: Data) -> Data:
             for end in (data.values.offset, data.values.scale)
         )
         values = Values(data.values.dtype, (*offset, *(0.0,) * classes), (*scale, *(1.0,) * classes))
-        return replace(data, name=name, x=join(data.x, e[data.y]), y=None, labels=(), values=values)
+        return replace(data, name=name, x=join(data.x, e[y]), y=None, labels=(), values=values)
     raise ValueError(f"{name}: this is for images of bytes and for vectors, these are {data!r}")
 
 

@@ -214,7 +214,8 @@ def open_data(source: Source, split: str = "train") -> Data:
         if name in _DIGITS:
             return Data(name, *_DIGITS[name](split), labels=tuple("0123456789"))
         x, y = synthetic.draw(name, split)
-        return Data(name, x, y, values=Values.of(synthetic.draw(name, "train")[0], "float32"))
+        train = x if split == "train" else synthetic.draw(name, "train")[0]  # both splits by its mean and scale
+        return Data(name, x, y, values=Values.of(train, "float32"))
     path = _checked_path(source) if isinstance(source, str | os.PathLike) else None
     pair = isinstance(source, tuple) and len(source) == 2
     if path is None and not pair and not isinstance(source, np.ndarray | Tensor):
@@ -248,7 +249,7 @@ def held_out(source: object) -> str | None:
         whole = pairs.whole(source.strip())
         if whole.lower() not in names() or os.path.exists(whole):
             return None
-        return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked|weights=[\d.:]+)", source))
+        return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked|weights\s*=[^\]]+)", source))
     left, word, right = two
     sides = (held_out(left), right if pairs.kind(left, word, right) else held_out(right))
     return None if None in sides else f" {word} ".join(map(str, sides))

@@ -28,9 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["COUNTS", "NAMES", "centres", "draw"]
+from .parts import weights
 
-NAMES = ("ring", "grid25", "grid100", "spiral", "moons")
+__all__ = ["COUNTS", "NAMES", "centres", "draw", "mixture"]
+
+_MIXTURES = ("ring", "grid25", "grid100")
+NAMES = (*_MIXTURES, "spiral", "moons")
 COUNTS = {"train": 100_000, "test": 10_000}
 _STD = {"ring": 0.01, "grid25": 0.05, "grid100": 0.05, "spiral": 0.1, "moons": 0.1}
 _SEED = {"train": 0, "test": 1}
@@ -42,11 +45,23 @@ def centres(name: str) -> tuple[Tensor, float]:
     Raises:
         ValueError: If ``name`` is none of ring, grid25 and grid100.
     """
-    if name not in ("ring", "grid25", "grid100"):
-        close = get_close_matches(name, ("ring", "grid25", "grid100"), 1)
+    if name not in _MIXTURES:
+        close = get_close_matches(name, _MIXTURES, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{name!r} has no modes that are known: those of ring, grid25 and grid100 are{hint}")
     return torch.from_numpy(_centres(name).astype(np.float32)), _STD[name]
+
+
+def mixture(source: str) -> tuple[Tensor, float, Tensor | None] | None:
+    """The centres c, (K, d), sigma and the weights, (K,), None if equal, of a law such as ``grid25[weights=1:4]``.
+
+    None if it is no mixture, or another part of one.
+    """
+    name, _, part = source.partition("[")
+    if name not in _MIXTURES or not (part == "" or (part.startswith("weights=") and part.count("]") == 1)):
+        return None
+    c, sigma = centres(name)
+    return c, sigma, weights(part.rstrip("]"), len(c)) if part else None
 
 
 def draw(name: str, split: str) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from organza import __version__
 from organza.data import Data
-from organza.data.parts import weights
-from organza.data.synthetic import centres
+from organza.data.synthetic import mixture
 from organza.distributed import gather, share
 from organza.evaluation.reference import Reference, comparable, opened, reference, rows, some
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
@@ -49,7 +48,6 @@ LEAST = 50  # examples on either side, below which nothing is measured
 FEW = 1000  # examples, below which every score is flagged
 MOST = 50_000  # real examples that are used
 CHUNK = 500  # samples drawn at once
-_MIXTURES = ("ring", "grid25", "grid100")
 Watch = Callable[[str, int, int], None]
 
 
@@ -312,16 +310,7 @@ def _context(sees: Extractor, against: Reference, real: Data, seed: int, conditi
     seen = None if train is None else comparable(train, real.values)
     valid = None if seen is None else seen[_validation(len(seen)).start :]
     known = "" if train is None else f"{train.name} ({train.digest[:12]})"
-    return Context(sees, seed, seen, known, valid, _mixture(real.name), conditional)
-
-
-def _mixture(name: str) -> tuple[Tensor, float, Tensor | None] | None:
-    """The modes of the law and how frequent they are (None if equally), if it is a known mixture."""
-    law, _, part = name.partition("[")
-    if law not in _MIXTURES or not (part == "" or (part.startswith("weights=") and part.count("]") == 1)):
-        return None
-    c, sigma = centres(law)
-    return c, sigma, weights(part.rstrip("]"), len(c)) if part else None
+    return Context(sees, seed, seen, known, valid, mixture(real.name), conditional)
 
 
 def _validation(n: int) -> range:

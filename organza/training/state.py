@@ -85,6 +85,8 @@ class Training:
         for name in ("batch", "generator_batch"):
             if getattr(self, name) % self.accumulate:
                 raise ValueError(f"accumulate={self.accumulate}: must divide {name}={getattr(self, name)}")
+        if getattr(self.jitter, "adaptive", False):
+            raise ValueError(f"jitter={type(self.jitter).__name__}: its p does not adapt here; give it, e.g. p=0.2")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
 
