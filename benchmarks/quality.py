@@ -7,12 +7,14 @@ interpreter, which must have Keras 3 and JAX) for as many seconds as that took, 
 10,000 samples are judged against the test images: the Fréchet distance in the features of our digits classifier, of a
 random network and of EfficientNet-Lite0 (where it is installed), each as a multiple of its floor, which is that of as
 many training images; the share of each class over its share of the test images; and the share of samples that are
-memorised.  Prints one JSON object; pictures of samples, not selected, are written to DIR.
+memorised.  Prints one JSON object; samples, and pictures of the first of them, are written to DIR, where an arm that is
+there already is not trained again.  The judging of an arm takes minutes, of EfficientNet most.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import time
@@ -55,56 +57,70 @@ def judged(name: str, x: Tensor) -> dict[str, Any]:
     return found
 
 
-def ours(minutes: float, seed: int, run: Path, changes: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """Train as a user does."""
+def ours(minutes: float, seed: int, changes: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Train as a user does, and keep 10,000 samples at ``out``."""
     begin = time.perf_counter()
+    run = out.with_suffix("")
     model = oz.train("mnist", "quick", run=run, minutes=minutes, seed=seed, device="cpu", changes=changes)
     seconds = time.perf_counter() - begin
-    return to_uint8(model.sample(10_000, seed=1)), {"seconds": round(seconds, 1)}
+    np.save(out, to_uint8(model.sample(10_000, seed=1)).numpy())
+    return {"seconds": round(seconds, 1), "images": model.config["images"] if model.config else None}
 
 
-def theirs(keras: str, threads: int, seconds: float, seed: int, out: Path) -> tuple[Tensor, dict[str, Any]]:
-    """Train as the lecture does."""
-    images, samples = out / "mnist.npy", out / f"keras-{seed}.npy"
+def theirs(keras: str, threads: int, seconds: float, seed: int, out: Path) -> dict[str, Any]:
+    """Train as the lecture does, and keep 10,000 samples at ``out``."""
+    images = out.with_name("mnist.npy")
     np.save(images, open_data("mnist").x.numpy())
     program = str(Path(__file__).with_name("keras_mlp.py"))
-    command = [keras, program, str(threads), str(seconds), str(images), str(samples), str(seed)]
+    command = [keras, program, str(threads), str(seconds), str(images), str(out), str(seed)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return torch.from_numpy(np.load(samples)), {"seconds": seconds, "step": float(done.stdout.split()[-1])}
+    return {"seconds": seconds, "step": float(done.stdout.split()[-1])}
+
+
+def trained(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train each arm, unless its samples are in the folder already, and return what it took."""
+    changes: dict[str, Any] = dict(item.split("=", 1) for item in given.set)
+    changes = {name: json.loads(value) for name, value in changes.items()}
+    rows = []
+    for minutes, seed in itertools.product(given.minutes, given.seeds):
+        told = given.out / f"{minutes:g}-{seed}.json"
+        if not told.exists():
+            row = {"quick": ours(minutes, seed, changes, given.out / f"quick-{minutes:g}-{seed}.npy")}
+            if given.keras:
+                out, seconds = given.out / f"keras-{minutes:g}-{seed}.npy", row["quick"]["seconds"]
+                row["keras"] = theirs(given.keras, given.threads, seconds, seed, out)
+            told.write_text(json.dumps(row))
+        rows.append({"minutes": minutes, "seed": seed, "arms": json.loads(told.read_text())})
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of Keras; ours takes as many as are fastest")
     parser.add_argument("--keras", help="an interpreter with Keras 3 and JAX, such as python")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the plan, for a search")
     parser.add_argument("--out", type=Path, default=Path("quality"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    changes: dict[str, Any] = dict(item.split("=", 1) for item in given.set)
-    changes = {name: json.loads(value) for name, value in changes.items()} | {"training.threads": given.threads}
     found = []
-    for minutes in given.minutes:
-        for seed in given.seeds:
-            name = f"quick-{minutes:g}-{seed}"
-            made = {"quick": ours(minutes, seed, given.out / name, changes)}
-            if given.keras:
-                seconds = made["quick"][1]["seconds"]
-                made["keras"] = theirs(given.keras, given.threads, seconds, seed, given.out)
-            row: dict[str, Any] = {"minutes": minutes, "seed": seed}
-            for who, (x, told) in made.items():
-                save(grid(x[:80].float() / 127.5 - 1, columns=16), given.out / f"{who}-{minutes:g}-{seed}.png")
-                row[who] = told | judged(who, x)
-            if given.keras:
-                row["times_keras"] = {
-                    name: round(row["quick"][name]["frechet"] / row["keras"][name]["frechet"], 3)
-                    for name in FEATURES
-                    if "frechet" in row["quick"][name]
-                }
-            found.append(row)
-            print(json.dumps(row), flush=True)
+    for trial in trained(given):  # the judging takes longer than the training, and needs no quiet machine
+        row: dict[str, Any] = {"minutes": trial["minutes"], "seed": trial["seed"]}
+        for who, told in trial["arms"].items():
+            x = torch.from_numpy(np.load(given.out / f"{who}-{trial['minutes']:g}-{trial['seed']}.npy"))
+            save(
+                grid(x[:80].float() / 127.5 - 1, columns=16), given.out / f"{who}-{row['minutes']:g}-{row['seed']}.png"
+            )
+            row[who] = told | judged(who, x)
+        if "keras" in row:
+            row["times_keras"] = {
+                name: round(row["quick"][name]["frechet"] / row["keras"][name]["frechet"], 3)
+                for name in FEATURES
+                if "frechet" in row["quick"][name]
+            }
+        found.append(row)
+        print(json.dumps(row), flush=True)
     print(json.dumps({"organza": oz.__version__, "torch": torch.__version__, "runs": found}, indent=1))
 
 

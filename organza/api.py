@@ -18,7 +18,7 @@ from organza import scores as of_a_run
 from organza.data import Data, open_data
 from organza.decision import Decision, decide, fastest, fitting, measure, one_length, prepare
 from organza.device import pick_device
-from organza.distributed import rank
+from organza.distributed import first, join, rank, restarts
 from organza.evaluation import Evaluation
 from organza.game import Game
 from organza.metrics.catalogue import METRICS
@@ -46,6 +46,11 @@ __all__ = [
 ]
 
 Watch = Callable[[State], bool | None]
+
+# What changes no result, but for the last bits, and may so change between two parts of a run.
+FREE = tuple(
+    f"training.{name}" for name in ("accumulate", "threads", "nonfinite", "log_every", "sample_every", "save_every")
+)
 
 
 def free_folder(data: Data, recipe: str) -> Path:
@@ -85,9 +90,15 @@ def train(
     Raises:
         ValueError: One line for each mistake; nothing is written then.
     """
+    join()
+    again, most = restarts()
+    if most and run is None:
+        raise ValueError("with --max-restarts give --run too, so that what is started anew finds what it had begun")
+    if again and run is not None and first(lambda: (Path(run) / "plan.json").exists()):
+        return resume(run, data=data, device=device, watch=watch)
     data = open_data(data)
     if run is not None:
-        Run.check_free(run)
+        first(lambda: Run.check_free(run))
     decision = decide(
         data,
         recipe,
@@ -98,11 +109,13 @@ def train(
         changes=changes,
         timed=recipe is None,
     )
-    plan = decision.plan
+    plan = Plan.read(first(decision.plan.json))  # measured on several machines, the length is that of one of them
     if tell is not None:
         tell(decision)
     judge = _judge(plan, data, device)
-    folder = Run.create(run or free_folder(data, plan.recipe), {"organza": __version__, **plan.json()})
+    made = {"organza": __version__, **plan.json()}
+    path = first(lambda: str(Run.create(run or free_folder(data, plan.recipe), made).path))
+    folder = None if rank() else Run(path)
     return _play(plan, data, folder, judge, device, watch)
 
 
@@ -113,6 +126,7 @@ def resume(
     images: int | None = None,
     minutes: float | None = None,
     device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Model:
     """Continue a run exactly where its last checkpoint was made, and return the model.
@@ -123,31 +137,41 @@ def resume(
         images: The new total length; the plan's if None.
         minutes: Minutes to go on for instead, by the speed measured here.
         device: "auto", "cpu", "cuda" or "mps".
+        changes: New values of what may change on the way, by dotted key: see :data:`FREE`.
         watch: Called after every round; ends the training by returning True.
 
     Raises:
         ValueError: If there is no such run, it was made by a program's own modules, or its data changed.
     """
-    folder = Run(run)
-    plan = _plan(folder)
+    join()
+    plan = Plan.read(first(lambda: _plan(Run(run)).json()))
+    for name in changes or {}:
+        if name not in FREE:
+            raise ValueError(f"--set {name}: a run goes on as it began; what may change is {', '.join(FREE)}")
+    plan = plan.set(changes or {})
+    folder = None if rank() else Run(run)
     data = open_data(plan.data if data is None else data)
     data = replace(data, values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
     pick_device(device)
-    done = max(folder.checkpoints(), default=0)
+    done = first(lambda: max(Run(run).checkpoints(), default=0))
     threads = int(plan.training["threads"]) or torch.get_num_threads()
     one_length(images, minutes)
     if minutes is not None:
-        images = done + fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
+        length = fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
+        images = done + first(lambda: length)
     if images is not None:
         if images < done:
             raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
         plan = plan.set({"training.images": images})
 
+    replan = bool(changes) or images is not None
+
     def replanned(state: State) -> bool | None:
-        nonlocal images
-        if images is not None:  # once the checkpoint has been accepted, so that a next resume goes on to there
-            folder.replan({**folder.plan, **plan.json()})
-            images = None
+        nonlocal replan
+        if replan:  # once the checkpoint has been accepted, so that a next resume goes on so
+            if folder is not None:
+                folder.replan({**folder.plan, **plan.json()})
+            replan = False
         return watch(state) if watch is not None else None
 
     return _play(plan, data, folder, _judge(plan, data, device), device, replanned)
@@ -162,15 +186,22 @@ def _judge(plan: Plan, data: Data, device: str) -> Judge | None:
     return Judge(score, asked.every, asked.key, asked.best == "high")
 
 
-def _play(plan: Plan, data: Data, folder: Run, judge: Judge | None, device: str, watch: Watch | None) -> Model:
+def _play(plan: Plan, data: Data, folder: Run | None, judge: Judge | None, device: str, watch: Watch | None) -> Model:
+    """Train; of several processes that of rank 0 alone has a folder, and writes."""
     made = plan.game()
+
+    def tell() -> None:
+        if folder is not None:
+            report.write(folder, made.equilibrium())
+
     try:
         model = fit(made, data, plan.play(), run=folder, device=device, watch=watch, judge=judge)
     except Diverged:
-        report.write(folder, made.equilibrium())
+        tell()
         raise
-    report.write(folder, made.equilibrium())
-    model.config = _config(plan, max(folder.checkpoints(), default=0), data.digest)
+    tell()
+    done = first(lambda: max(folder.checkpoints(), default=0) if folder is not None else 0)
+    model.config = _config(plan, done, data.digest)
     return model
 
 
@@ -295,6 +326,7 @@ def evaluate(
         raise ValueError(f"n={n}: too few to measure anything; at least {evaluation.LEAST} are needed")
     if fake is not None and best:
         raise ValueError("--best is of a run: it does not go with --fake")
+    join()
     names = [metrics] if isinstance(metrics, str) else None if metrics is None else [*metrics]
     common: dict[str, Any] = {
         "metrics": names,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from organza.data import Spec
+from organza.distributed import world
 from organza.game import Game
 from organza.plan import Plan
 from organza.recipes.images import are_pictures
@@ -161,7 +162,7 @@ def micro_batches(plan: Plan, data: Spec, room: float) -> int:
     """Return into how many micro-batches a turn must be cut, doubling, to hold at most 80 % of so many bytes."""
     parts = 1
     while (
-        plan.training["batch"] % (2 * parts) == 0
+        plan.training["batch"] % (2 * parts * world()) == 0
         and memory(plan.set({"training.accumulate": parts}), data) > 0.8 * room
     ):
         parts *= 2
@@ -196,7 +197,7 @@ def memory(plan: Plan, data: Spec) -> int:
 def _kept(game: Game, player: Player, training: Training, data: Spec, weights: Sequence[Tensor]) -> int:
     """The bytes that a player's turn keeps for its gradient, besides the weights."""
     total = (player == "generator" and training.generator_batch) or training.batch
-    n = total // training.accumulate
+    n = total // (training.accumulate * world())
     known = {weight.untyped_storage()._cdata for weight in game.parameters()}
     held: dict[int, int] = {}
 

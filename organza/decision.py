@@ -16,6 +16,7 @@ from organza import auto
 from organza.auto import Choice
 from organza.data import Data
 from organza.device import pick_device, undisturbed
+from organza.distributed import agreed, first
 from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
@@ -62,11 +63,12 @@ def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) 
         for rounds in itertools.count(1):
             state.training.moves(state, state.stream)
             float(next(iter(state.sums.values())))  # wait for the device
-            if (spent := time.monotonic() - begin) > seconds:
+            spent = time.monotonic() - begin
+            if agreed(spent > seconds)[0]:
                 break
             if rounds == 3:  # warm
                 begin, images = time.monotonic(), state.images
-        return (state.images - images) / spent
+        return first(lambda: (state.images - images) / spent)
 
 
 def fastest(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> tuple[int, float]:
@@ -146,7 +148,7 @@ def decide(
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     plan = prepare(data, recipe, images, changes)
-    room = auto.capacity(where)
+    room = first(lambda: auto.capacity(where))
     if reasons and "training.accumulate" not in changes:
         parts = auto.micro_batches(plan, data.spec, room)
         plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}

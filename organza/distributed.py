@@ -1,20 +1,41 @@
 """Several processes at one task, started by torchrun: who this one is, and what the others have.
 
-Without torchrun, or before ``torch.distributed.init_process_group``, there is one process, of rank 0, and
-everything here is the identity.
+Without torchrun there is one process, of rank 0, and everything here is the identity.  Rank 0 alone writes, and what it
+decides holds for all: see :func:`first`.  Every function that speaks with the others must be called by all of them,
+in the same order.
+
+Tensors on the CPU travel by gloo and those on a GPU by nccl; nothing that is received is ever executed.
 """
 
 from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as group
 
-__all__ = ["gather", "rank", "share", "world"]
+__all__ = ["add", "agreed", "first", "gather", "join", "rank", "restarts", "share", "spread", "world"]
+
+T = TypeVar("T")
 
 
 def _together() -> bool:
     return group.is_available() and group.is_initialized()
+
+
+def join() -> None:
+    """Join the processes that torchrun started beside this one, if it did and they have not joined yet."""
+    if _together() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # each process has a GPU of its machine
+    group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(group.destroy_process_group)
 
 
 def rank() -> int:
@@ -25,6 +46,13 @@ def rank() -> int:
 def world() -> int:
     """Return the number of processes."""
     return group.get_world_size() if _together() else 1
+
+
+def restarts() -> tuple[int, int]:
+    """Return how many times torchrun has started these processes anew because one had died, and how often it would."""
+    names = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
+    so_far, most = (int(os.environ.get(name, "0")) if _together() else 0 for name in names)
+    return so_far, most
 
 
 def share(n: int) -> range:
@@ -47,3 +75,63 @@ def gather(x: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(padded) for _ in range(world())]
     group.all_gather(parts, padded.contiguous())
     return [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
+
+
+@torch.no_grad()
+def add(tensors: Sequence[Tensor]) -> None:
+    """Put in the place of each tensor the sum of all processes' tensors: one message, of one flat tensor."""
+    if world() == 1 or not tensors:
+        return
+    flat = torch.cat([x.reshape(-1).to(tensors[0]) for x in tensors])
+    group.all_reduce(flat)
+    parts = flat.split([x.numel() for x in tensors])
+    torch._foreach_copy_(list(tensors), [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)])
+
+
+def agreed(*flags: bool) -> tuple[bool, ...]:
+    """Return of each flag whether it is true in any process."""
+    if world() == 1:
+        return flags
+    found = torch.tensor(flags, dtype=torch.int32)
+    group.all_reduce(found, group.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in found)
+
+
+def first(make: Callable[[], T]) -> T:
+    """Return what ``make()`` returns in the process of rank 0, where alone it is called; it must be JSON.
+
+    Raises:
+        ValueError: In every process, if it is raised there; so is OSError, as one of these elsewhere.
+    """
+    if world() == 1:
+        return make()
+    said, mistake = b"", None
+    if rank() == 0:
+        try:
+            said = b"+" + json.dumps(make()).encode()
+        except (ValueError, OSError) as error:
+            said, mistake = b"-" + str(error).encode(), error
+    size = torch.tensor([len(said)])
+    group.broadcast(size, 0)
+    letters = (
+        torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(size), dtype=torch.uint8)
+    )
+    group.broadcast(letters, 0)
+    said = letters.numpy().tobytes()
+    if said[:1] == b"-":
+        raise mistake or ValueError(said[1:].decode())
+    found: T = json.loads(said[1:])
+    return found
+
+
+def spread(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of rank 0, by name; what the others give is left aside."""
+    if world() == 1:
+        return dict(tensors)
+    known = {name: (str(x.dtype).removeprefix("torch."), list(x.shape)) for name, x in tensors.items()}
+    found = {}
+    for name, (dtype, shape) in first(lambda: known).items():
+        like = torch.empty(shape, dtype=getattr(torch, dtype))
+        found[name] = like if rank() else tensors[name].cpu().contiguous()
+        group.broadcast(found[name].reshape(-1).view(torch.uint8), 0)
+    return found

@@ -292,8 +292,11 @@ class Model:
         where = pick_device(device)
         config, weights = pretrained.read(folder)
         with undisturbed(torch.device("cpu")):  # the making of a network draws its first weights
+            made = generator is None
             generator = generator or pretrained.generator(folder, config)
             prior = prior or pretrained.prior(folder, config)
+            if made and not config.get("conditional"):
+                pretrained.agree(folder, generator, prior)
         try:
             generator.load_state_dict(weights, assign=True)  # in the type they were saved in, to the last bit
         except RuntimeError as error:

@@ -40,7 +40,13 @@ class Table(Protocol):
 
 
 class Moves(ABC):
-    """One round of the game, from D's first move to G's last."""
+    """One round of the game, from D's first move to G's last.
+
+    Attributes:
+        whole: Whether a turn must see the whole batch at once, so that several processes cannot share it.
+    """
+
+    whole = False
 
     @abstractmethod
     def __call__(self, table: Table, data: Stream) -> None: ...
@@ -112,6 +118,8 @@ class Unrolled(Moves):
         lr: The learning rate of these imagined steps of gradient descent.
     """
 
+    whole = True  # the steps ahead follow the gradient of all examples
+
     def __init__(self, depth: int = 5, lr: float = 1e-2) -> None:
         self.depth, self.lr = depth, lr
 
@@ -126,8 +134,7 @@ class Unrolled(Moves):
         made = [(batch, *game.generate(batch)) for batch in data("generator")]
         weights: dict[str, Tensor] = {n: w for n, w in game.discriminator.named_parameters() if w.requires_grad}
         for _ in range(self.depth):
-            D = _with_weights(game.discriminator, weights)
-            rounds = [game.look(*each, "discriminator", D) for each in made]
+            rounds = [game.look(*each, "discriminator", _with_weights(game.discriminator, weights)) for each in made]
             loss = torch.stack([game.loss(round, "discriminator") for round in rounds]).sum()
             slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
             weights = {name: w - self.lr * s for (name, w), s in zip(weights.items(), slopes, strict=True)}
@@ -152,6 +159,8 @@ class Consensus(Moves):
     Arguments:
         c: The weight of the squared length.
     """
+
+    whole = True  # a square of sums
 
     def __init__(self, c: float = 10.0) -> None:
         self.c = c

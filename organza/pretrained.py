@@ -162,6 +162,22 @@ def prior(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Prior:
     return cast(Prior, _made(folder, "prior", config, priors, Prior))
 
 
+def agree(folder: str | os.PathLike[str], generator: torch_nn.Module, prior: Prior) -> None:
+    """Check that G, on the meta device, takes the prior's z; nothing is computed.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    asks, weights = int(getattr(prior, "dim", 0)), sum(weight.numel() for weight in generator.parameters())
+    if asks > weights:  # and memory for it may not be there
+        raise ValueError(f"{folder}: the prior's z has {asks:,} numbers, the generator only {weights:,} weights")
+    try:
+        generator.eval()(prior.draw(1, torch.Generator()).to("meta"))
+    except Exception as error:  # whatever a wrong number or shape leads to
+        what = f"the prior {type(prior).__name__} does not fit the generator"
+        raise ValueError(f"{folder}: {what}: {' '.join(str(error).split())}") from None
+
+
 def _made(
     folder: str | os.PathLike[str], noun: str, config: Mapping[str, Any], module: ModuleType, base: type
 ) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,8 @@ class Watch:
         from rich.console import Console
 
         self.as_json = as_json
-        self.console = Console(stderr=True)
+        self.quiet = int(os.environ.get("RANK", "0")) > 0  # of several processes, started by torchrun, one speaks
+        self.console = Console(stderr=True, quiet=self.quiet)
         self.bar: Any = None
         self.task: Any = None
         self.state: State | None = None
@@ -60,7 +62,7 @@ class Watch:
             f"G {sizes[1]:,} parameters, D {sizes[0]:,}; {state.training.images:,} images on {state.device}; "
             "in brackets: the value at equilibrium"
         )
-        if self.console.is_terminal and not self.as_json:
+        if self.console.is_terminal and not (self.as_json or self.quiet):
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (
@@ -78,7 +80,7 @@ class Watch:
         line = f"{speed:,.0f} images/s  {self._losses(state.latest)}"
         if self.bar is not None:
             self.bar.update(self.task, completed=state.images, line=line)
-        elif not self.as_json:
+        elif not (self.as_json or self.quiet):
             left = max(0.0, (state.training.images - state.images) / max(speed, 1e-9))
             print(f"{state.images:,}/{state.training.images:,} images  {line}  {left:.0f} s left", flush=True)
 
@@ -104,8 +106,9 @@ class Watch:
         """Say where everything is and what to do next; return the exit code."""
         from organza.run import Run as Folder
 
-        folder = model.run
-        assert folder is not None
+        code, folder = 128 + self.signal if self.signal else 0, model.run
+        if folder is None:
+            return code
         last = max((int(p.stem) for p in (folder / "samples").glob("*.png")), default=None)
         record = {
             "run": str(folder),
@@ -122,7 +125,7 @@ class Watch:
         said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"
         text = "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"])
         print(json.dumps(record) if self.as_json else text)
-        return 128 + self.signal if self.signal else 0
+        return code
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from organza.distributed import gather, rank
 from organza.round import Draw
 
 __all__ = ["ImagePool"]
@@ -42,17 +43,21 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, fake: Tensor, draw: Draw) -> Tensor:
-        """Return what D is shown, of the shape of the fakes, (B, ...), without G's graph."""
-        shown = fake.clone()
-        slots = draw(lambda n, g: torch.randint(2 * self.size, (n,), generator=g, device=g.device)).tolist()
+        """Return what D is shown, of the shape of the fakes, (B, ...), without G's graph.
+
+        Several processes have one pool, which all the fakes pass in the order of the processes.
+        """
+        slots = draw(lambda n, g: torch.randint(2 * self.size, (n,), generator=g, device=g.device))
+        fakes = torch.cat(gather(fake))
+        shown = fakes.clone()
         pool = fake.new_zeros(0, *fake.shape[1:]) if len(self.fakes) == 0 else self.fakes.clone()
-        for row, slot in enumerate(slots):
+        for row, slot in enumerate(torch.cat(gather(slots)).tolist()):
             if len(pool) < self.size:
-                pool = torch.cat([pool, fake[row : row + 1]])
+                pool = torch.cat([pool, fakes[row : row + 1]])
             elif slot < self.size:
-                shown[row], pool[slot] = pool[slot].clone(), fake[row]
+                shown[row], pool[slot] = pool[slot].clone(), fakes[row]
         self.fakes = pool
-        return shown
+        return shown[rank() * len(fake) : (rank() + 1) * len(fake)]
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
         saved = state_dict.get(f"{prefix}fakes")

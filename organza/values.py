@@ -97,7 +97,7 @@ class Values:
         try:
             return cls(**values)
         except TypeError:
-            raise ValueError(f"values {dict(values)!r}: needed are dtype, offset and scale") from None
+            raise ValueError(f"values {values!r}: needed are dtype, offset and scale") from None
 
     def json(self) -> dict[str, Any]:
         """Return them as plain JSON."""

@@ -51,10 +51,10 @@ def test_a_kill_between_the_mark_and_the_checkpoint_loses_no_best(tmp_path: Path
     """The run goes on from the checkpoint before, forgets the mark, and judges again."""
     saved = Keeper._save
 
-    def killed(keeper: Keeper, run: Run) -> None:
+    def killed(keeper: Keeper) -> None:
         if keeper.state.images == 32:
             raise KeyboardInterrupt
-        saved(keeper, run)
+        saved(keeper)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Keeper, "_save", killed)

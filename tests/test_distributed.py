@@ -1,15 +1,21 @@
 """Several processes: they share the work, and get the same numbers as one."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from toys_conditional import TOYS
 
 from organza import distributed
-from organza.distributed import gather, share
+from organza.distributed import add, agreed, first, gather, join, rank, share, spread, world
+from organza.training import State
 
 # One of two processes that judge the same samples together; rank 0 prints what it found.
 PROGRAM = """
@@ -39,6 +45,10 @@ def test_alone_everything_is_the_identity() -> None:
     assert (distributed.rank(), distributed.world(), share(7)) == (0, 1, range(7))
     x = torch.zeros(3)
     assert gather(x) == [x]
+    add([x])
+    join()
+    assert (x.tolist(), agreed(True, False), first(lambda: (1, 2))) == ([0, 0, 0], (True, False), (1, 2))
+    assert spread({"x": x})["x"] is x
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 10])
@@ -64,3 +74,132 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     assert one.keys() == first.keys() and one["n"] == 2000
     for name, found in one.items():
         assert first[name] == pytest.approx(found, rel=1e-6), name
+
+
+def played(name: str) -> dict[str, torch.Tensor] | str:
+    """All that three rounds of a toy come to, each batch in four parts; or why that cannot be."""
+    torch.manual_seed(0)
+    toy = TOYS[name]()
+    training = replace(toy.training, accumulate=4 // world())
+    try:
+        state = State(toy.game, training, toy.data, torch.device("cpu"))
+    except ValueError as error:
+        return str(error)
+    for _ in range(3):
+        state.training.moves(state, state.stream)
+    state.agree()
+    log = {f"log.{name}": torch.tensor(value) for name, value in state.means().items()}
+    return {
+        f"{g}.{n}": x.clone().contiguous() for g, tensors in state.tensors().items() for n, x in tensors.items()
+    } | log
+
+
+def spoil(how: str) -> None:
+    """Break what the processes owe each other."""
+    from organza.training import state
+
+    if how == "nothing is added":
+        state.add = lambda tensors: None
+    elif how == "the mean instead of the sum":
+        whole = state.add
+        state.add = lambda tensors: (whole(tensors), torch._foreach_div_(list(tensors), world()))
+    elif how == "each has the first rows":
+        state.rank = lambda: 0
+    elif how == "noise of its own":
+        beside = state.Draw.__call__
+        state.Draw.__call__ = lambda self, sample: beside(self, lambda n, g: sample(n, g).roll(rank(), 0))
+    elif how == "reals and fakes of other pairs":
+        order = state.Order.indices
+        state.Order.indices = lambda self, *place: order(self, *place).roll(rank(), 0)
+    elif how == "the penalty is not averaged":
+        whole_loss = state.Game.loss
+
+        def loss(self, round, player):
+            more = [
+                weight * x.mean() for name, (weight, x) in self.losses(round, player).items() if name != "objective"
+            ]
+            return whole_loss(self, round, player) + (1 - round.draw.share) * sum(more)
+
+        if world() > 1:
+            state.Game.loss = loss
+
+
+def main(folder: Path, how: str, names: list[str]) -> None:
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    join()
+    spoil(how)
+    refused = {}
+    for name in names:
+        try:
+            found = played(name)
+        except RuntimeError as error:
+            found = str(error)
+        if isinstance(found, str):
+            refused[name] = found
+        else:
+            save_file(found, folder / f"{name}-{rank()}-{world()}.safetensors")
+    said = spread({"x": torch.arange(3.0)} if rank() == 0 else {})["x"]
+    assert said.tolist() == [0, 1, 2]
+    assert agreed(rank() == 1, False) == (world() == 2, False)
+    assert first(lambda: {"rank": rank()}) == {"rank": 0}
+    try:
+        first(lambda: int("one"))
+    except ValueError as error:
+        assert "one" in str(error)
+    print(json.dumps(refused))
+
+
+def start(*words: str, processes: int = 2) -> list[dict[str, str]]:
+    """What each of so many processes prints."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    command = [sys.executable, __file__, *words]
+    jobs = [
+        subprocess.Popen(command, env={**os.environ, **meet, "RANK": str(i)}, stdout=subprocess.PIPE, text=True)
+        for i in range(processes)
+    ]
+    said = [job.communicate(timeout=300)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * processes
+    return [json.loads(each) for each in said]
+
+
+def apart(folder: Path, name: str, one: str, other: str) -> float:
+    """The largest difference of two ends."""
+    ends = [load_file(folder / f"{name}-{which}.safetensors") for which in (one, other)]
+    assert ends[0].keys() == ends[1].keys()
+    return max(float((x.double() - ends[1][n].double()).abs().max()) for n, x in ends[0].items() if x.numel())
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Every toy: 2 processes with two micro-batches each are one with four, which is one with the whole batch (see
+    test_seam) unless the toy says why it is not."""
+    first, second = start(str(tmp_path), "", *TOYS)
+    assert first == second and sorted(first) == ["consensus", "unrolled"]
+    assert first["unrolled"] == "moves=Unrolled: needs the whole batch in one process, there are 2"
+    assert start(str(tmp_path), "", *TOYS, processes=1) == [{}]
+    for name in TOYS.keys() - first.keys():
+        assert apart(tmp_path, name, "0-2", "1-2") == 0, name
+        batch_norm = TOYS[name]().varies == "batch statistics"
+        if not batch_norm:  # whose running means are those of rank 0's micro-batches
+            assert apart(tmp_path, name, "0-2", "0-1") < 1e-12, name
+
+
+MUTANTS = ["nothing is added", "the mean instead of the sum", "each has the first rows", "noise of its own"]
+MUTANTS += ["reals and fakes of other pairs", "the penalty is not averaged"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", MUTANTS)
+def test_each_fault_in_sharing_is_found(how: str, tmp_path: Path) -> None:
+    names = ["accumulation", "wgan-gp", "rpgan"]
+    first, _ = start(str(tmp_path), how, *names)
+    assert start(str(tmp_path), "", *names, processes=1) == [{}]
+    for name in names:
+        assert "weights differ" in first.get(name, "") or apart(tmp_path, name, "0-2", "0-1") > 1e-6, name
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -23,7 +23,7 @@ SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
 PAIRS = ("pix2pix", "pix2pix-small")
-PICTURES |= {*PAIRS, "cyclegan"}
+PICTURES |= {*PAIRS, "cyclegan", "stacked-mnist"}
 every = pytest.mark.parametrize("name", RECIPES)
 
 

@@ -305,8 +305,8 @@ KINDS = {"Clip", "MaxColumnNorm"} | {
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, FAMILIES) and value not in FAMILIES
 }
-DEFAULTS = {"training/state.py": ["Adam", "Adam", "Alternating"], "training/__init__.py": [], "training/keeper.py": []}
-DEFAULTS |= {"game.py": ["NonSaturating"], "moves.py": []}
+DEFAULTS = {name: [] for name in ("training/state.py", "training/__init__.py", "training/keeper.py", "moves.py")}
+DEFAULTS |= {"training/settings.py": ["Adam", "Adam", "Alternating"], "game.py": ["NonSaturating"]}
 
 
 def names_of_kinds(source):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import warnings
@@ -67,8 +68,8 @@ def _typed(message: str) -> str:
 
 
 def _mistake(text: str) -> int:
-    lines = text.splitlines()
-    if "--json" in sys.argv:
+    lines = text.splitlines() if os.environ.get("RANK", "0") == "0" else []  # of several processes one speaks
+    if lines and "--json" in sys.argv:
         print(json.dumps({"error": lines}))
     for line in lines:
         print(f"organza: {line}", file=sys.stderr)

@@ -61,6 +61,9 @@ def resume(
     images: Images = None,
     minutes: Minutes = None,
     device: Device = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What may change: training.accumulate, ...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue a run exactly where its last checkpoint was made."""
@@ -68,7 +71,8 @@ def resume(
         from organza import api
 
         watch.say(f"reading {run}")
-        model = api.resume(run, data=data, images=images, minutes=minutes, device=device, watch=watch)
+        settings: dict[str, Any] = {"images": images, "minutes": minutes, "device": device}
+        model = api.resume(run, data=data, **settings, changes=changes(set_ or []), watch=watch)
     raise typer.Exit(watch.close(model))
 
 

@@ -29,6 +29,7 @@ from organza.recipes.pix2pix import cyclegan, pix2pix, pix2pix_small
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
+from organza.recipes.stacked import stacked_mnist
 from organza.recipes.wgan import wgan, wgan_gp
 
 __all__ = ["MINUTES", "RECIPES", "example", "recipe", "reduced"]
@@ -50,6 +51,7 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "wgan-gp": wgan_gp,
     "sngan": sngan,
     "began": began,
+    "stacked-mnist": stacked_mnist,
     "r3gan-tiny": r3gan_tiny,
     "r3gan-small": r3gan_small,
     "r3gan": r3gan,
@@ -74,6 +76,7 @@ _SHAPES = {
     "goodfellow2014-cifar10-conv": (3, 32, 32),
     **dict.fromkeys(("dcgan", "lsgan", "wgan", "wgan-gp", "began"), (3, 64, 64)),
     "sngan": (3, 32, 32),
+    "stacked-mnist": (3, 28, 28),
     "modes": (2,),
     "r3gan": (3, 256, 256),
 }

@@ -7,21 +7,31 @@ shown to D, moves of G).  All chance is re-derived from (seed, images, steps), s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from organza.data import Data, open_data
 from organza.device import pick_device, undisturbed
+from organza.distributed import agreed, first, join, world
 from organza.game import Game
+from organza.lock import held
 from organza.model import Model
 from organza.run import Run
-from organza.training.keeper import Judge, Keeper
-from organza.training.state import Diverged, State, Training
+from organza.training.keeper import Judge, Keeper, Unwritten, writing
+from organza.training.settings import Training
+from organza.training.state import Diverged, State
 
-__all__ = ["Diverged", "Judge", "Keeper", "State", "Training", "fit"]
+__all__ = ["Diverged", "Judge", "Keeper", "OutOfMemory", "State", "Training", "Unwritten", "fit"]
+
+
+class OutOfMemory(ValueError):
+    """A turn does not fit into memory; what was saved before is whole."""
 
 
 def fit(
@@ -53,20 +63,42 @@ def fit(
 
     Raises:
         ValueError: If data, settings or the run folder do not fit; nothing is written then.
-        Diverged: If a loss or weight is no longer finite.
+        Diverged: If a loss, gradient or weight is no longer finite.
+        OutOfMemory: If a turn does not fit into memory.
+        Unwritten: If the run folder could not be written.
     """
+    join()
     training = _changed(training or Training(), changes)
     data = data if isinstance(data, Data) else open_data(data).unscaled()
     state = State(game, training, data, pick_device(device))
-    keeper = Keeper(state, _folder(run, state), judge, save_seconds)
-    stop = False
-    with undisturbed(state.device, training.threads):
+    with ExitStack() as held_until_the_end, undisturbed(state.device, training.threads), _enough_memory(state):
+        folder = _opened(run, state, held_until_the_end)
+        with writing():
+            keeper = Keeper(state, folder, judge, save_seconds)
+        stop = False
         while state.images < training.images and not stop:
             before = state.images
             training.moves(state, state.stream)  # one round of the game
-            stop = watch is not None and bool(watch(state))
-            keeper.keep(before, stop)
-    return state.model(None if keeper.run is None else keeper.run.path)
+            stop, late = agreed(watch is not None and bool(watch(state)), keeper.late)
+            with writing():
+                keeper.keep(before, stop or late)
+    return state.model(None if folder is None else folder.path)
+
+
+@contextmanager
+def _enough_memory(state: State) -> Iterator[None]:
+    """Say what to do where memory was not enough."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        batch, parts = state.training.batch, state.training.accumulate
+        raise OutOfMemory(
+            f"out of memory at image {state.images}, with {batch // (parts * world())} of {batch} examples at once: "
+            f"--set training.accumulate={2 * parts} halves that and changes no result, also of organza resume; "
+            "what was saved before is whole"
+        ) from error
 
 
 def _changed(training: Training, changes: dict[str, Any]) -> Training:
@@ -79,8 +111,21 @@ def _changed(training: Training, changes: dict[str, Any]) -> Training:
     return replace(training, **changes)
 
 
-def _folder(run: str | Path | Run | None, state: State) -> Run | None:
-    if run is None or isinstance(run, Run):
+def _opened(run: str | Path | Run | None, state: State, until: ExitStack) -> Run | None:
+    """The run's folder, where nobody else may write until the end; rank 0 alone has one."""
+    found: list[Run] = []
+
+    def hold() -> None:
+        if run is not None:
+            found.append(_folder(run, state))
+            until.enter_context(held(found[0].path))
+
+    first(hold)
+    return found[0] if found else None
+
+
+def _folder(run: str | Path | Run, state: State) -> Run:
+    if isinstance(run, Run):
         return run
     if (Path(run) / "plan.json").exists():
         return Run(run)

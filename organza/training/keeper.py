@@ -5,19 +5,41 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from organza import picture
 from organza.data import Data
+from organza.distributed import first, spread
 from organza.model import Model
 from organza.run import Run
-from organza.training.state import State
+from organza.training.state import State, changed
 
-__all__ = ["Judge", "Keeper"]
+if TYPE_CHECKING:
+    from organza.run import Groups
+
+__all__ = ["Judge", "Keeper", "Unwritten", "writing"]
+
+
+class Unwritten(ValueError):
+    """The run folder could not be written; what was saved before is whole."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Say what to do where a file of the run could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritten(
+            f"{error.filename or 'the run folder'}: cannot be written ({error.strerror}); what was saved before is "
+            "whole: make room, or the folder writable, then organza resume goes on from there"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -51,53 +73,81 @@ class Keeper:
         save_seconds: float,
     ) -> None:
         self.state, self.run, self.judge, self.save_seconds = state, run, judge, save_seconds
+        self.kept = first(lambda: run is not None)
         self.saved_time = time.monotonic()
-        if run is None:
+        if not self.kept:
             return
-        if run.begun:
-            groups, record, damage = run.load()
-            for line in damage:
-                warnings.warn(line, stacklevel=3)
-            state.restore(groups, record)
-            run.rewind(state.images)
-        else:
+        if first(lambda: run is not None and run.begun):
+            self._restore()
+        elif run is not None:
             run.rewind(-1)  # of a run that was killed before its first checkpoint
             self._show(run)
 
-    def keep(self, before: int, stop: bool) -> None:
-        """Keep what is due after a round that began at image ``before``: all at the end, a checkpoint at a ``stop``."""
+    def _restore(self) -> None:
+        """Take over the newest good checkpoint, which rank 0 reads for all."""
+        groups: Groups = {}
+
+        def read() -> tuple[dict[str, Any], list[str], list[str]]:
+            assert self.run is not None
+            loaded, record, damage = self.run.load()
+            groups.update(loaded)
+            return record, damage, list(loaded)
+
+        record, damage, names = first(read)
+        for line in [*damage, *changed(record, self.state.record())]:
+            warnings.warn(line, stacklevel=5)
+        self.state.restore({name: spread(groups.get(name, {})) for name in names}, record)
+        if self.run is not None:
+            self.run.rewind(self.state.images)
+
+    @property
+    def late(self) -> bool:
+        """Whether a checkpoint is due by the clock."""
+        return self.run is not None and time.monotonic() - self.saved_time > self.save_seconds
+
+    def keep(self, before: int, save: bool) -> None:
+        """Keep what is due after a round that began at image ``before``: all at the end, a checkpoint at a ``save``."""
         state, training = self.state, self.state.training
         last = state.images >= training.images
         if last or _due(before, state.images, training.log_every):
             means = state.means()
             if self.run is not None:
                 self.run.log({"images": state.images, "steps": state.steps, "time": time.time(), **means})
-        if self.run is None:
+        if not self.kept:
             return
-        if last or _due(before, state.images, training.sample_every):
+        if self.run is not None and (last or _due(before, state.images, training.sample_every)):
             self._show(self.run)
         better = False
         if self.judge is not None and (last or _due(before, state.images, self.judge.every or training.sample_every)):
-            better = self._judge(self.run, self.judge)
-        late = time.monotonic() - self.saved_time > self.save_seconds
-        if better or last or stop or late or _due(before, state.images, training.save_every):
-            self._save(self.run)
+            better = self._judge(self.judge)
+        if better or last or save or _due(before, state.images, training.save_every):
+            self._save()
 
-    def _save(self, run: Run) -> None:
-        run.save(self.state.images, self.state.tensors(), self.state.record())
+    def _save(self) -> None:
+        self.state.agree()
+        groups = self.state.tensors()
+        if self.run is not None:
+            self.run.save(self.state.images, groups, self.state.record())
         self.saved_time = time.monotonic()
 
-    def _judge(self, run: Run, judge: Judge) -> bool:
+    def _judge(self, judge: Judge) -> bool:
         """Log the judge's scores of the model so far; mark it, before it is saved, and say so if none was better.
 
         In this order a run that is killed in between is judged again, and comes to the same.
         """
         images = self.state.images
+        self.state.agree()
         try:
             scores = judge.score(self.state.model())
         except ValueError as error:  # a measurement beside the training, which goes on
             warnings.warn(f"not judged at image {images}: {error}", stacklevel=2)
             return False
+        return first(lambda: self._best(judge, scores))
+
+    def _best(self, judge: Judge, scores: Mapping[str, float]) -> bool:
+        """Log the scores; mark the model if none was better, and say whether it is so."""
+        run, images = self.run, self.state.images
+        assert run is not None
         run.log({"images": images, "steps": self.state.steps, **scores})
         value, best = scores.get(judge.best or ""), run.best
         if value is None or not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The settings of a training, and its state: all that changes between two rounds, and nothing else.
+"""The state of a training: all that changes between two rounds, and nothing else.
 
 All chance is re-derived from (seed, images, steps), so that a restored state continues exactly.
 """
@@ -6,9 +6,7 @@ All chance is re-derived from (seed, images, steps), so that a restored state co
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,82 +15,24 @@ from torch import Tensor, nn
 
 from organza.data import Data, Order
 from organza.device import seed_networks
+from organza.distributed import add, gather, rank, spread, world
 from organza.ema import average, averaged
-from organza.game import Augment, Game
+from organza.game import Game
 from organza.model import Model
-from organza.moves import Alternating, Moves
-from organza.optimizer import Adam, Optimizer
+from organza.optimizer import Optimizer
 from organza.round import Batch, Draw, Player, Round, key
-from organza.schedule import Schedule, at
+from organza.schedule import at
+from organza.training.settings import Training
 
-__all__ = ["Diverged", "State", "Training"]
+__all__ = ["Diverged", "State", "changed"]
+
+
+_ADVICE = "lower the learning rate, or raise the weight of R1 (gamma)"
+_MOST_SKIPPED = 10  # moves in a row
 
 
 class Diverged(ValueError):
     """A loss or a weight is no longer finite; what was saved before is whole."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a game is played: by whom, how long, and what is kept on the way.  Frozen; numbers are checked.
-
-    Arguments:
-        images: The length of the run: images shown to D.
-        batch: The examples in each player's turn (the global batch).
-        generator_batch: Those in G's turn, where it draws its own; 0 for ``batch``.
-        accumulate: The micro-batches into which a turn is cut to save memory; must divide both.
-        moves: Who moves when.
-        generator_optimizer: The rule of G's step.
-        discriminator_optimizer: The rule of D's step.
-        half_life: Of G's moving average, in images: a number or a schedule; 0 follows G itself.
-        labelled: Whether as many examples whose label is known are drawn beside each batch, for terms that classify.
-        jitter: What examples and their conditions go through before either player sees them; none if not given.
-        replacement: Whether real examples are drawn with replacement instead of in shuffled epochs.
-        seed: Of everything: initial order, noise, dropout.
-        log_every: Images from one line of the log to the next.
-        sample_every: Images from one picture of the same z to the next; 0 for none.
-        save_every: Images from one checkpoint to the next; 0 for by the clock alone.
-        threads: CPU threads; 0 leaves PyTorch's number.  Few suit small networks; the last bits depend on it.
-        channels_last: Whether images and kernels are laid out channels last in memory, if a network convolves.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    images: int = 1_000_000
-    batch: int = 64
-    generator_batch: int = 0
-    accumulate: int = 1
-    moves: Moves = Alternating()
-    generator_optimizer: Optimizer = Adam()
-    discriminator_optimizer: Optimizer = Adam()
-    half_life: float | Schedule = 10_000
-    labelled: bool = False
-    jitter: Augment | None = None
-    replacement: bool = False
-    seed: int = 0
-    log_every: int = 2_000
-    sample_every: int = 50_000
-    save_every: int = 0
-    threads: int = 0
-    channels_last: bool = True
-
-    def __post_init__(self) -> None:
-        least = dict.fromkeys(("images", "batch", "accumulate", "log_every"), 1)
-        for name in (*least, "generator_batch", "sample_every", "save_every", "threads"):
-            if getattr(self, name) < least.get(name, 0):
-                raise ValueError(f"{name}={getattr(self, name)}: must be {least.get(name, 0)} or more")
-        for name in ("batch", "generator_batch"):
-            if getattr(self, name) % self.accumulate:
-                raise ValueError(f"accumulate={self.accumulate}: must divide {name}={getattr(self, name)}")
-        if getattr(self.jitter, "adaptive", False):
-            raise ValueError(f"jitter={type(self.jitter).__name__}: its p does not adapt here; give it, e.g. p=0.2")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
-
-    def describe(self) -> dict[str, str]:
-        """The settings as text, to compare two runs by; of a function, not where it lies in memory."""
-        return {f.name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(getattr(self, f.name))) for f in fields(self)}
 
 
 class State:
@@ -106,6 +46,15 @@ class State:
     """
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
+        for name in ("batch", "generator_batch"):
+            if getattr(training, name) % (world() * training.accumulate):
+                raise ValueError(
+                    f"{name}={getattr(training, name)}: must be a multiple of {world()} processes times "
+                    f"accumulate={training.accumulate}"
+                )
+        if world() > 1 and training.moves.whole:
+            name = type(training.moves).__name__
+            raise ValueError(f"moves={name}: needs the whole batch in one process, there are {world()}")
         self.game = game.to(device).train()
         self.channels_last = training.channels_last and any(weight.ndim == 4 for weight in game.parameters())
         if self.channels_last:
@@ -127,6 +76,8 @@ class State:
         self.steps = 0  # moves of G
         self.averaged_at = 0  # images at the last step of the average
         self.evidence: dict[str, Tensor] = {}  # of the move in the making
+        self.paid: dict[Player, Tensor] = {}  # the loss of each player's move in the making
+        self.skipped: dict[Player, int] = {}  # moves in a row
         self.sums: dict[str, Tensor] = {}  # of evidence, since the last line of the log
         self.counts: dict[str, int] = {}
         self.latest: dict[str, float] = {}  # the last line of the log
@@ -134,14 +85,16 @@ class State:
     def stream(self, player: Player) -> Iterator[Batch]:
         """Yield the micro-batches of the player's next turn: a function of (seed, images, steps, player) alone.
 
-        D's real examples are the next in its order; G's, where it looks at any, come from an order of its own.
+        D's real examples are the next in its order; G's, where it looks at any, come from an order of its own.  Several
+        processes share the rows of a turn as more micro-batches would.
         """
         total = (player == "generator" and self.training.generator_batch) or self.training.batch
-        size = total // self.training.accumulate
+        parts = world() * self.training.accumulate
+        size = total // parts
         position = self.images if player == "discriminator" else self.steps * total
         index = self.orders[player].indices(position, total).to(self.device)
         chance = key(self.training.seed, self.images, self.steps, player)
-        for micro in range(self.training.accumulate):
+        for micro in range(rank(), parts, world()):  # one process would take them in the same order
             rows = slice(micro * size, (micro + 1) * size)
             x, y = self.data.gather(index[rows])
             x = x.to(torch.get_default_dtype())
@@ -180,18 +133,27 @@ class State:
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
         """Add the loss's gradient to the player's parameters and the rounds' evidence to the move's."""
         loss.backward(inputs=self.weights[player], retain_graph=keep)
+        self.paid[player] = self.paid[player] + loss.detach() if player in self.paid else loss.detach().clone()
         for round in rounds:
             for name, value in round.evidence.items():
-                share = round.draw.share * value
-                self.evidence[name] = self.evidence[name] + share if name in self.evidence else share
+                part = round.draw.share * value
+                self.evidence[name] = self.evidence[name] + part if name in self.evidence else part
 
     def move(self, player: Player) -> None:
-        """Take the player's step, let what adapts adapt, and count."""
+        """Take the player's step along the gradient of all processes, let what adapts adapt, and count."""
         optimizer = self.optimizers[player]
         self.rules[player].set(optimizer, self.images)
-        if self.steps % 4 == 0:  # often enough for a mean, and a pass over all weights less
-            slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
-            self.evidence[f"{player}/gradient"] = torch.stack(torch._foreach_norm(slopes)).norm()
+        slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
+        paid = self.paid.pop(player)
+        add([*slopes, *self.evidence.values(), paid])
+        skip = self.training.nonfinite == "skip"
+        if skip or self.steps % 4 == 0:  # often enough for a mean, and a pass over all weights less
+            paid = paid + self._norm(player, slopes)
+        if (skip or self.device.type == "cpu") and not math.isfinite(paid):
+            self._spoilt(player)
+            self._count(player)
+            return
+        self.skipped[player] = 0
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         for constraint in self.game.constraints:
@@ -202,6 +164,35 @@ class State:
         for name, value in evidence.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
+        self._count(player)
+
+    def _norm(self, player: Player, slopes: list[Tensor]) -> Tensor:
+        norm: Tensor = torch.stack(torch._foreach_norm(slopes)).norm()
+        self.evidence[f"{player}/gradient"] = norm
+        return norm
+
+    def _spoilt(self, player: Player) -> None:
+        """Give up the move in the making, whose loss or gradient is not finite.
+
+        Raises:
+            Diverged: Unless such moves are to be skipped, they were few, and no weight or buffer is spoilt.
+        """
+        kept = _not_finite(self.game.state_dict())
+        slopes = {n: w.grad for n, w in self.game.players[player].named_parameters() if w.grad is not None}
+        found = kept + _not_finite(self.evidence) + [f"the gradient of {player}.{n}" for n in _not_finite(slopes)]
+        self.evidence = {}
+        self.optimizers[player].zero_grad(set_to_none=True)
+        self.skipped[player] = self.skipped.get(player, 0) + 1
+        if self.training.nonfinite == "skip" and not kept and self.skipped[player] <= _MOST_SKIPPED:
+            self.sums["skipped"] = self.sums.get("skipped", torch.zeros((), device=self.device)) + 1
+            self.counts["skipped"] = 1  # their number, not their mean
+            return
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        said = ", ".join(found[:3]) + more
+        raise Diverged(f"{said}: not finite in move {self.steps} of the {player}, at image {self.images}; {_ADVICE}")
+
+    def _count(self, player: Player) -> None:
+        """Go on by one move."""
         if player == "discriminator":
             self.images += self.training.batch
         else:
@@ -220,10 +211,29 @@ class State:
         self.sums, self.counts = {}, {}
         for name, value in means.items():
             if not math.isfinite(value):
-                advice = "lower the learning rate, or raise the weight of R1 (gamma)"
-                raise Diverged(f"{name} became {value} before image {self.images}: training diverged; {advice}")
+                raise Diverged(f"{name} became {value} before image {self.images}: training diverged; {_ADVICE}")
         self.latest = means
         return means
+
+    def agree(self) -> None:
+        """Check that all processes hold the same weights, and let all take the buffers of rank 0.
+
+        Batch norm's means are each process's own until then; no training depends on them.
+
+        Raises:
+            RuntimeError: If the weights differ.
+        """
+        if world() == 1:
+            return
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+        weights = [*self.game.parameters(), *self.average.parameters()]
+        sums = torch.stack([w.detach().view(bits[w.element_size()]).sum(dtype=torch.int64) for w in weights])
+        if any(not torch.equal(sums, theirs) for theirs in gather(sums)):
+            raise RuntimeError(f"the processes' weights differ at image {self.images}: the last checkpoint is kept")
+        for module in (self.game, self.average):
+            own = dict(module.named_buffers())
+            for name, value in spread(own).items():
+                own[name].copy_(value)
 
     def model(self, run: Path | None = None) -> Model:
         """Return the generator with the averaged weights."""
@@ -247,10 +257,8 @@ class State:
                 for name, value in optimizer.state[weight].items()
                 if isinstance(value, Tensor)
             }
-        for group in ("game", "ema"):
-            for name, value in groups[group].items():
-                if value.is_floating_point() and not bool(value.isfinite().all()):
-                    raise Diverged(f"{name} is not finite at image {self.images}: the last good checkpoint is kept")
+        if bad := [*_not_finite(groups["game"]), *_not_finite(groups["ema"])]:
+            raise Diverged(f"{bad[0]} is not finite at image {self.images}: the last good checkpoint is kept")
         return groups
 
     def record(self) -> dict[str, Any]:
@@ -259,6 +267,8 @@ class State:
             "training": self.training.describe(),
             "data": self.data.digest,
             "threads": torch.get_num_threads(),
+            "processes": world(),
+            "batch_statistics": "per process" if _has_statistics(self.game) else "none",
             "torch": torch.__version__,
         }
 
@@ -284,6 +294,14 @@ class State:
         self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
 
 
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [n for n, x in tensors.items() if x.is_floating_point() and not bool(x.isfinite().all())]
+
+
+def _has_statistics(game: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in game.modules())
+
+
 def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     try:
         module.load_state_dict(tensors)
@@ -292,9 +310,23 @@ def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
         raise ValueError(f"the checkpoint does not fit this game: {reason}") from None
 
 
+def changed(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return a line for each thing by which a run that goes on may differ from one that was never stopped."""
+    lines = []
+    for name in ("threads", "torch", "processes"):
+        if saved.get(name, now[name]) != now[name]:
+            lines.append(f"the run goes on with {name} {now[name]}, not {saved[name]}: the last bits may differ")
+    was, parts = (record["training"].get("accumulate", "1") for record in (saved, now))
+    if was != parts:
+        lines.append(f"the run goes on with accumulate={parts}, not {was}: the last bits may differ")
+    if now["batch_statistics"] != "none" and (was != parts or saved.get("processes", 1) != now["processes"]):
+        lines.append("batch norm sees a part of the batch, which is now of another size")
+    return lines
+
+
 def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuse a state that was made otherwise; a longer run and other intervals are no difference."""
-    free = {"images", "log_every", "sample_every", "save_every"}
+    free = {"images", "log_every", "sample_every", "save_every", "accumulate", "threads", "nonfinite"}
     if saved["data"] != now["data"]:
         raise ValueError("the run was trained on other data (the digests differ); resume with the same data")
     for name, value in now["training"].items():

@@ -1,0 +1,61 @@
+"""One writer at a time: a folder is held by the process that writes it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+__all__ = ["held"]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder by a lock on its file ``.lock``, which says who holds it.
+
+    The system lets go of it when the process ends, however it ends, so that no lock is ever stale.  On disks that know
+    no locks (some network disks) it holds nobody off.
+
+    Raises:
+        ValueError: If another process holds it, or the folder cannot be written.
+    """
+    try:
+        file = open(folder / ".lock", "a+")  # noqa: SIM115  (closed below, whatever comes)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): make it writable, or copy it") from None
+    with file:
+        if not _take(file):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ValueError(f"{folder} is being written by {holder}; wait for it, or choose another --run")
+        with suppress(OSError):  # a full disk holds locks too
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield
+        with suppress(OSError):
+            file.truncate(0)
+
+
+def _take(file: IO[str]) -> bool:
+    """Lock the file, unless another process has."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
