@@ -153,15 +153,16 @@ def killed(recipe: str, kills: int, hits: Counter[str], chance: random.Random, f
     begin = time.monotonic()
     code = started(whole, recipe, phases)
     play = max(1.0, time.monotonic() - begin - 4.0)  # seconds, about, without the start
-    died = 0
+    died, reached = 0, list(PHASES[1:])
     while died < kills and not code:
-        wanted = "" if died % 2 else min(PHASES[1:], key=lambda phase: (hits[phase], chance.random()))
+        wanted = "" if died % 2 else min(reached, key=lambda phase: (hits[phase], chance.random()))
         wait = chance.uniform(0, play / 5) if not wanted else chance.choice([0.0, chance.uniform(0, 2e-3)])
         code = started(cut, recipe, phases, wanted, wait)
         if code == 0:  # it was done before it could be killed: once more from the start
             if ended(cut) != ended(whole):
                 break
             subprocess.run(["rm", "-r", str(cut)], check=True)
+            reached = [phase for phase in reached if phase != wanted]
         elif code == -signal.SIGKILL:
             hits[PHASES[phases.read_bytes()[0]]] += 1
             died, code = died + 1, 0
