@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--kills 100] [--seed 0] [--recipes NAME ...]
 
 Each recipe is trained in little, with a checkpoint every 20 moves of G, once in peace and once in many lives: a process
-is killed by SIGKILL, the next one resumes, until the run is done.  Every second kill comes at a random time of the
+is killed by SIGKILL, the next one resumes, until the run is done.  Every fourth kill comes at a random time of the
 play, the others within the phase that has been hit least: reading data, D's move, G's move, each file of a checkpoint,
 the renames, the syncs, judging, the log.  A recipe has survived its kills if the last checkpoint (weights, average,
 optimizers, adaptive state), the log but for the clock, and the mark of the best are those of the run in peace, bit by
@@ -83,7 +83,7 @@ def life(folder: Path, recipe: str, phases: Path, wanted: str, wait: float) -> N
         enter(player)
 
     def write(path: Path, data: bytes) -> None:
-        enter(path.name if path.name in PHASES else "mark" if path.name == "best.json" else "log")
+        enter(path.name if path.name in PHASES else "mark" if "best" in path.name else "log")
         written(path, data)
 
     read, State.stream = State.stream, stream  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def killed(recipe: str, kills: int, hits: Counter[str], chance: random.Random, f
     play = max(1.0, time.monotonic() - begin - 4.0)  # seconds, about, without the start
     died, reached = 0, list(PHASES[1:])
     while died < kills and not code:
-        wanted = "" if died % 2 else min(reached, key=lambda phase: (hits[phase], chance.random()))
+        wanted = "" if died % 4 == 3 else min(reached, key=lambda phase: (hits[phase], chance.random()))
         wait = chance.uniform(0, play / 5) if not wanted else chance.choice([0.0, chance.uniform(0, 2e-3)])
         code = started(cut, recipe, phases, wanted, wait)
         if code == 0:  # it was done before it could be killed: once more from the start

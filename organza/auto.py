@@ -6,7 +6,6 @@ Rules of thumb, not a search: they are meant to give a first generator that work
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from organza.data import Spec
+from organza.device import memory as machine_memory
 from organza.distributed import world
 from organza.game import Game
 from organza.plan import Plan
@@ -153,9 +153,7 @@ def capacity(device: torch.device) -> float:
     """Return the bytes there are: free on a GPU, in all on a CPU, infinite if the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    if device.type != "cpu" or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return math.inf
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return machine_memory() if device.type == "cpu" else math.inf
 
 
 def micro_batches(plan: Plan, data: Spec, room: float) -> int:

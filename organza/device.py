@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
 
-__all__ = ["pick_device", "seed_networks", "undisturbed"]
+__all__ = ["memory", "pick_device", "seed_networks", "undisturbed"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -29,6 +31,13 @@ def pick_device(name: str = "auto") -> torch.device:
         kinds = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device={name!r}: not available here; available: auto, {kinds}")
     return torch.device(name)
+
+
+def memory() -> float:
+    """The bytes of memory that this machine has, infinite if the system does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return math.inf
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def seed_networks(seed: int, device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,21 +14,28 @@ __all__ = ["held"]
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold the folder by a lock on its file ``.lock``, which says who holds it.
 
     The system lets go of it when the process ends, however it ends, so that no lock is ever stale.  On disks that know
     no locks (some network disks) it holds nobody off.
 
+    Arguments:
+        folder: The folder, which must be there.
+        wait: Whether to wait for another process that holds it.
+
     Raises:
-        ValueError: If another process holds it, or the folder cannot be written.
+        ValueError: If another process holds it and is not waited for, or the folder cannot be written.
     """
     try:
         file = open(folder / ".lock", "a+")  # noqa: SIM115  (closed below, whatever comes)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): make it writable, or copy it") from None
     with file:
-        if not _take(file):
+        while not _take(file):
+            if wait:
+                time.sleep(0.1)
+                continue
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise ValueError(f"{folder} is being written by {holder}; wait for it, or choose another --run")

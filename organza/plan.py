@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from organza import objective, optimizer, prior, term
 from organza.data import Spec
+from organza.device import memory
 from organza.evaluation import Evaluation
 from organza.game import Augment, Constraint, Game, Replay
 from organza.part import KINDS, Part, build, checked, hint, part, written
@@ -144,7 +146,14 @@ class Plan:
         return Plan.read(plan)
 
     def game(self) -> Game:
-        """Build the game; its weights are a function of ``training.seed``."""
+        """Build the game; its weights are a function of ``training.seed``.
+
+        Raises:
+            PlanError: If they do not fit into memory.
+        """
+        if torch.get_default_device().type != "meta":
+            with torch.device("meta"):
+                _weigh(self.game())
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(key(self.training["seed"], "init"))
             return Game(
@@ -178,6 +187,8 @@ class Plan:
                 )
         if problems:
             raise PlanError(problems)
+        size = self.training["batch"] // self.training["accumulate"]
+        _fitting("training.batch", f"{size:,} examples at once", 4 * size * prod(data.shape))
         with torch.device("meta"):
             x = torch.empty(2, *data.shape)
             y = data.blank(2) if self.conditional else None
@@ -190,6 +201,7 @@ class Plan:
                 augment=build(Augment, self.augment),
                 conditional=self.conditional,
             )
+            _weigh(game)
             batch = Batch(x, y, Draw(torch.Generator(), 2), 0, 0)
             made = _try(lambda: game.generator(z, y) if self.conditional else game.generator(z), "generator", problems)
             if made is not None and made.shape != x.shape:
@@ -244,6 +256,20 @@ def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
     except (ValueError, RuntimeError, TypeError) as error:
         problems.append(f"{path}: {' '.join(str(error).split())}")
         return None
+
+
+def _weigh(game: Game) -> None:
+    for name, network in game.players.items():
+        _fitting(name, "its weights", sum(w.numel() * w.element_size() for w in network.parameters()))
+
+
+def _fitting(path: str, what: str, size: int) -> None:
+    """Refuse what takes more bytes than this machine has."""
+    if size > memory():
+        there = f"{memory() / 2**30:,.1f} GiB"
+        raise PlanError(
+            [f"{path}: {what} would take {size / 2**30:,.1f} GiB, this machine has {there}: make it smaller"]
+        )
 
 
 def _step(place: Any, step: str, dotted: str, problems: list[str]) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -200,6 +201,16 @@ def archive() -> bytes:
     return file.getvalue()
 
 
+def shard() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as made:
+        for name, data in (("1.png", png()), ("1.cls", b"0"), ("2.png", png()), ("2.cls", b"1")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
 def array(name: str) -> bytes:
     file, x = io.BytesIO(), np.arange(128, dtype=np.uint8).reshape(2, 8, 8)
     np.save(file, x) if name.endswith("y") else np.savez(file, x=x, y=np.array([0, 1]))
@@ -222,6 +233,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "x.npy": lambda: array("x.npy"),
     "x.npz": lambda: array("x.npz"),
     "x.zip": archive,
+    "x.tar": shard,
     "x/1.png": png,
     "x/1.jpg": jpeg,
     "x/1.gif": gif,

@@ -1,6 +1,9 @@
 """organza.data.labels: a file of labels beside the images, read exactly or refused in one line."""
 
+import io
 import json
+import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -120,3 +123,50 @@ def test_one_file_of_labels_beside_images(folder):
 
 def test_labels_without_images(tmp_path):
     assert "holds no images beside labels.csv" in refusal(csv(tmp_path, "a.png,1"))
+
+
+def shard(path, files):
+    with tarfile.open(path, "w") as made:
+        for name, contents in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(contents)
+            made.addfile(info, io.BytesIO(contents))
+    return path
+
+
+def image():
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_labels_beside_images_of_a_shard(tmp_path):
+    """Names agree before the first dot; an image without a label is unlabelled; what else lies there is not read."""
+    files = [
+        ("x/b.png", image()),
+        ("x/a.left.png", image()),
+        ("x/a.cls", b"7\n"),
+        ("x/b.json", b"{}"),
+        ("x/b.txt", b"a"),
+    ]
+    data = open_data(shard(tmp_path / "a.tar", files))
+    assert data.files == ("a.left.png", "b.png") and data.y.tolist() == [7, -1] and data.labels == ()
+    assert data.left_out == ("not read: 1 of .json", "not read: 1 of .txt")
+    assert open_data(shard(tmp_path / "b.tar", [*files[:2], ("x/b.txt", b"a")])).y is None
+    assert open_data(shard(tmp_path / "c.tar", [("x/1.png", image()), ("y/1.png", image())])).labels == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([("a.cls", b"cat")], "a.cls holds 'cat': give an integer from 0"),
+        ([("a.cls", b"-1")], "holds '-1'"),
+        ([("b.cls", b"1")], "b.cls lies beside no image"),
+        ([("a.png", b"x"), ("a.jpg", b"x"), ("a.cls", b"1")], "is there twice"),
+        ([("a.jpg", image()), ("a.cls", b"1")], "a is the name of several images"),
+        ([("a.cls", b"9" * 18)], "labels must be 0 to classes - 1, fewer than"),
+    ],
+)
+def test_labels_that_do_not_fit_a_shard(tmp_path, more, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        open_data(shard(tmp_path / "a.tar", [("a.png", image()), *more]))

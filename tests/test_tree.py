@@ -73,7 +73,7 @@ def test_archives_that_are_refused(tmp_path, monkeypatch):
     assert "b.png cannot be read as an image (it is empty" in said(("a.png", png()), ("b.png", b""))
     assert "is a folder in a folder of a class" in said(("a/b/c.png", png()), ("b/c.png", png()))
     monkeypatch.setattr(tree, "_MOST_FILES", 1)
-    assert "holds 2 files: 1 are the most" in said(("a.png", png()), ("b.png", png()))
+    assert "holds more than 1 files" in said(("a.png", png()), ("b.png", png()))
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):

@@ -64,11 +64,11 @@ class _Image(NamedTuple):
 
 def _images(given: str) -> Iterator[_Image]:
     """The images of a file, of a folder, in which sizes may differ, or of a data set."""
-    from organza.data import images, open_data
+    from organza.data import folder, images, open_data
 
     path = Path(given).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", ".zip")):
-        for file in images.listed(path):
+    if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", ".zip", ".tar")):
+        for file in folder.listed(path):
             name = file.relative_to(path if path.is_dir() else path.parent)
             yield _Image(name.as_posix(), images.shape_of(file)[0], partial(images.read_image, file))
         return

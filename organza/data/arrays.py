@@ -16,6 +16,7 @@ Values: images are uint8, uint16 or float, all else is float.  Floats may have a
 `organza.values`.  NaN and infinity are refused, and so are Python objects, which cannot be read without running code.
 """
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["LAYOUTS", "SUFFIXES", "examples", "labels", "read_arrays"]
+__all__ = ["LAYOUTS", "SUFFIXES", "digest", "examples", "labels", "read_arrays"]
 
 SUFFIXES = (".npy", ".npz")
 LAYOUTS = {"NCHW": 4, "NHWC": 4, "NHW": 3, "NCL": 3, "ND": 2}  # with their numbers of axes
 _SHAPES = "images (N, H, W), (N, H, W, C) or (N, C, H, W), signals (N, C, L), or vectors (N, d)"
 _MOST_CHANNELS = 4  # gray, gray + alpha, RGB, RGBA; of arrays that do not say more
+_MOST_CLASSES = 1_000_000
 _SHORTEST = 8  # of a signal
 _IMAGES = (torch.uint8, torch.uint16)  # types of images alone
 
@@ -134,6 +136,8 @@ def labels(y: object, count: int) -> Tensor:
     lowest = int(found.min())
     if lowest < -1:
         raise ValueError(f"labels must be 0 to classes - 1, or -1 for unlabelled; the lowest is {lowest}")
+    if int(found.max()) >= _MOST_CLASSES:
+        raise ValueError(f"labels must be 0 to classes - 1, fewer than {_MOST_CLASSES:,}; one is {int(found.max())}")
     return found
 
 
@@ -205,3 +209,17 @@ def _check_finite(x: Tensor) -> None:
     low, high = (float(end) for end in x.aminmax())  # NaN passes through both
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("data holds NaN, infinity, or numbers beyond float32: remove or replace them")
+
+
+def digest(x: Tensor, y: Tensor | None) -> str:
+    """The SHA-256, in hexadecimal, of type, shape and values of x and y: the same on every machine."""
+    found = hashlib.sha256()
+    for tensor in (x, y):
+        if tensor is None:
+            found.update(b"none\n")
+            continue
+        values = tensor.cpu().contiguous().numpy()
+        values = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        found.update(f"{values.dtype.name} {values.shape}\n".encode())
+        found.update(values.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()

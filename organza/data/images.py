@@ -1,23 +1,20 @@
-"""A folder of image files, or a zip archive of one, read strictly: what is doubtful is refused in one line, and nothing
-is resized.
+"""One image file: read exactly, or refused in one line that names it.
 
-The images lie in the folder itself, or each in the sub-folder of its class; labels count the sub-folders.  Or a file of
-labels lies in the folder, see `organza.data.labels`: then images may lie at any depth, and sub-folders are only places.
-Names are in natural order, and what is hidden is skipped, see `organza.data.tree`; every other file must be an image.
+Formats, told by the contents: PNG, JPEG, BMP, GIF, WebP and TIFF.  Channels, of 8 bits or 16 if gray: gray 1, gray +
+alpha 2, RGB 3, RGB + alpha 4.  An image of one bit a pixel is gray, one with a palette RGB; if it has transparent
+colours, it has an alpha channel.  The camera's orientation (EXIF) is applied, colour profiles are not.  Of several
+frames the first is read, CMYK becomes RGB, and of colours of 16 bits the upper 8 are read: each of these is said.
 
-Formats, told by the contents: PNG, JPEG, BMP, GIF, WebP and TIFF, of one frame and 8 bits a channel, or gray of 16.
-Channels: gray 1, gray + alpha 2, RGB 3, RGB + alpha 4.  An image of one bit a pixel is gray, one with a palette RGB; if
-it has transparent colours, it has an alpha channel.  The camera's orientation (EXIF) is applied, colour profiles are
-not.  All images must then have one size, one number of channels and one number of bits; only gray among colours is
-colour, too, as programs that make files small save a colour image that happens to be gray as such.
+To another size (W, H) an image comes by its largest middle part of that shape, W : H, resampled with Pillow's bicubic
+filter, which averages over what becomes one pixel (antialiasing), and weighs colours by alpha.  A JPEG much larger than
+that is decoded at a half, quarter or eighth, but at least at twice the size.
 """
 
+import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,72 +24,37 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .labels import is_labels, read_labels
 from .tree import Folder, Tree
 
-__all__ = ["FORMATS", "listed", "read_folder", "read_image", "shape_of"]
+__all__ = ["FORMATS", "SUFFIXES", "Header", "decode", "header", "read_image", "says", "shape_of"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
+SUFFIXES |= {".tif": "TIFF", ".tiff": "TIFF"}
 _CHANNELS = {"I;16": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+_MODES = ("", "L", "LA", "RGB", "RGBA")  # by the number of channels
 _DEEP = ("I;16", "I;16B")  # gray of 16 bits, in either order of bytes
 # A file's mode -> what it becomes.
-_OPAQUE = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", **dict.fromkeys(_DEEP, "I;16")}
+_OPAQUE = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}
+_OPAQUE |= dict.fromkeys(_DEEP, "I;16")
 _TRANSPARENT = {"L": "LA", "LA": "LA", "RGB": "RGBA", "RGBA": "RGBA"}
-_COLOURED = {"L": "RGB", "LA": "RGBA"}
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 
 
-class _Header(NamedTuple):
-    """What a file says of its image before it is decoded: (C, H, W) after rotation, bits, and whether it is lossy."""
+class Header(NamedTuple):
+    """What a file says of its image before it is decoded.
+
+    Arguments:
+        shape: (C, H, W) after rotation.
+        bits: 8, or 16 of gray.
+        lossy: Whether it is compressed with loss.
+        said: What is unusual about it.
+    """
 
     shape: tuple[int, ...]
     bits: int
     lossy: bool
-
-
-class Images(NamedTuple):
-    """What a folder holds, see `organza.data.Data`."""
-
-    x: Tensor
-    y: Tensor | None
-    lossy: bool
-    labels: tuple[str, ...]
-    files: tuple[str, ...]
-
-
-def read_folder(tree: Tree) -> Images:
-    """Read a folder or archive of images, or of one folder of images a class.
-
-    Returns:
-        x, (N, C, H, W) uint8 or uint16; y, labels (N,) int64 or conditions (N, k) float32, or None where there are
-        none; whether any file was compressed with loss (JPEG, or WebP and TIFF where they are); the names of the
-        classes; and those of the files.
-
-    Raises:
-        ValueError: If a file is no image or none of the module's, if images differ in size, channels or bits, if there
-            are none, or if labels do not fit them; it names the first such file.
-    """
-    files, y, labels = _listed(tree)
-    headers = _coloured([_header(tree, name) for name in files])
-    _agreeing(tree, files, headers)
-    try:
-        x = np.empty((len(files), *headers[0].shape), np.uint16 if headers[0].bits == 16 else np.uint8)
-    except MemoryError as error:
-        said = f"{len(files)} images, {_says(headers[0].shape)}, do not fit into memory"
-        raise ValueError(f"{tree.where('')}: {said}") from error
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        for _ in pool.map(partial(_decode, tree), files, x):
-            pass
-    return Images(torch.from_numpy(x), y, any(header.lossy for header in headers), labels, tuple(files))
-
-
-def listed(path: Path) -> list[Path]:
-    """The image files at a path, in order: that of a file, or those of a folder or of its sub-folders.
-
-    Raises:
-        ValueError: If there are none, or what lies there is doubtful.
-    """
-    return [path / name for name in _listed(Folder(path))[0]] if path.is_dir() else [path]
+    said: tuple[str, ...] = ()
 
 
 def shape_of(path: Path) -> tuple[int, int, int]:
@@ -101,7 +63,7 @@ def shape_of(path: Path) -> tuple[int, int, int]:
     Raises:
         ValueError: If the file is no image of the module's.
     """
-    channels, height, width = _header(Folder(path.parent), path.name).shape
+    channels, height, width = header(Folder(path.parent), path.name).shape
     return channels, height, width
 
 
@@ -112,86 +74,101 @@ def read_image(path: Path) -> Tensor:
         ValueError: If the file is no image of the module's.
     """
     tree = Folder(path.parent)
-    header = _header(tree, path.name)
-    x = np.empty(header.shape, np.uint16 if header.bits == 16 else np.uint8)
-    _decode(tree, path.name, x)
+    found = header(tree, path.name)
+    x = np.empty(found.shape, np.uint16 if found.bits == 16 else np.uint8)
+    decode(tree, path.name, x)
     return torch.from_numpy(x)
 
 
-def _listed(tree: Tree) -> tuple[list[str], Tensor | None, tuple[str, ...]]:
-    """The images in order, their labels, and the names of the classes."""
-    files, folders = tree.scan()
-    where, sheets = tree.where(""), [name for name in files if is_labels(name)]
-    if len(sheets) > 1:
-        raise ValueError(f"{where} holds {len(sheets)} files of labels ({', '.join(sheets)}): leave one")
-    if sheets:
-        images = [name for name in _walked(tree) if name != sheets[0]]
-        if not images:
-            raise ValueError(f"{where} holds no images beside {sheets[0]}: put image files in it")
-        return (images, *read_labels(tree, sheets[0], images))
-    if files and folders:
-        raise ValueError(
-            f"{where} holds files ({files[0]}) beside folders ({folders[0]}): give either images alone, "
-            "one folder of images a class, or a labels.csv that names them"
-        )
-    if not folders:
-        if not files:
-            raise ValueError(f"{where} holds no images: put image files in it, or one folder of them a class")
-        return files, None, ()
-    labels: list[int] = []
-    for label, inner in enumerate(folders):
-        found, deeper = tree.scan(inner)
-        if deeper:
-            said = f"is a folder in a folder of a class, {inner}: only images may lie there"
-            raise ValueError(f"{tree.where(deeper[0])} {said}")
-        if not found:
-            raise ValueError(f"{tree.where(inner)} holds no images: remove it, or give the class at least one")
-        files += found
-        labels += [label] * len(found)
-    return files, torch.tensor(labels), tuple(folders)
+def header(tree: Tree, name: str) -> Header:
+    """Read what a file says of its image.
 
-
-def _walked(tree: Tree, folder: str = "") -> Iterator[str]:
-    """All files, at any depth."""
-    files, folders = tree.scan(folder)
-    yield from files
-    for inner in folders:
-        yield from _walked(tree, inner)
-
-
-def _header(tree: Tree, name: str) -> _Header:
-    problem, found = "", None
+    Raises:
+        ValueError: If it is no image of the module's.
+    """
     with (
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        _opened(tree, name) as opened,
+        _opened(tree, name) as (file, image),
     ):
-        file, image = opened
         problem = _problem(image)
         if not problem:
             width, height = image.size
             if _is_turned(image):
                 width, height = height, width
             mode = _mode(image)
-            bits = 16 if mode == "I;16" else 8
-            found = _Header((_CHANNELS[mode], height, width), bits, _is_lossy(image, file))
-    if found is None:
-        raise ValueError(f"{tree.where(name)} {problem}")
-    return found
+            bits, lossy = 16 if mode == "I;16" else 8, _is_lossy(image, file)
+            return Header((_CHANNELS[mode], height, width), bits, lossy, _said(image, name, (height, width)))
+    raise ValueError(f"{tree.where(name)} {problem}")
+
+
+def decode(tree: Tree, name: str, out: NDArray[Any], size: tuple[int, int] | None = None) -> None:
+    """Read an image into its place.
+
+    Arguments:
+        tree: Where it lies.
+        name: Its name there.
+        out: Where to, (C, H, W), uint8 or uint16.  More channels than the image has are gray as colours, and an alpha
+            of 255; of gray of 16 bits uint8 takes v / 257.
+        size: (W, H) if it is to be resampled; otherwise it must have the size of ``out``.
+
+    Raises:
+        ValueError: If it is no image of the module's, or is damaged, or has another size.
+    """
+    with _opened(tree, name) as (_, image):
+        mode = _mode(image)
+        if size is not None and image.format == "JPEG":
+            scale = 2 * max(size) / min(image.size)  # twice the size, whichever way it is turned
+            image.draft(image.mode, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
+        turned = ImageOps.exif_transpose(image)
+        turned = turned if mode == "I;16" else turned.convert(mode)
+        if size is not None:
+            turned = turned.resize(size, Image.Resampling.BICUBIC, _middle(turned.size, size))
+        if mode == "I;16" and out.dtype == np.uint8:
+            turned = Image.fromarray(((np.asarray(turned).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        if turned.mode in _MODES and _CHANNELS[turned.mode] < out.shape[0]:
+            turned = turned.convert(_MODES[out.shape[0]])
+        pixels = np.asarray(turned)  # (H, W) or (H, W, C)
+        pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    if pixels.shape != out.shape:  # orientation told behind the pixels, or a file that has just changed
+        said = f"has {says(pixels.shape)}, not {says(out.shape)} as announced: save it again"
+        raise ValueError(f"{tree.where(name)} {said}")
+    out[...] = pixels
+
+
+def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest middle part of the shape that is wanted: left, top, right and bottom."""
+    scale = min(size[0] / wanted[0], size[1] / wanted[1])
+    width, height = (scale * each for each in wanted)
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, min(left + width, size[0]), min(top + height, size[1])
 
 
 def _problem(image: ImageFile.ImageFile) -> str:
     """Why an image is not read; empty if it is."""
-    frames = getattr(image, "n_frames", 1)
-    if frames != 1:
-        return f"holds {frames} frames: give one image a file"
-    # Pillow would open 16-bit RGB as RGB and drop the lower bits; the raw mode tells.
-    deep = any(";16" in str(tile.args) for tile in image.tile)
-    wrong = deep and (image.mode not in _DEEP or image.has_transparency_data)
-    if wrong or image.mode not in _OPAQUE:
-        what = f"{image.mode}, 16 bits" if deep else image.mode
-        wanted = "save it with 8 bits a channel, as gray, RGB or RGBA, or as gray of 16"
-        return f"has a pixel format that is not read ({what}): {wanted}"
-    return ""
+    if image.mode in _OPAQUE and not (image.mode in _DEEP and image.has_transparency_data):
+        return ""
+    what = f"{image.mode}, 16 bits" if _is_deep(image) else image.mode
+    wanted = "save it with 8 bits a channel, as gray, RGB or RGBA, or as gray of 16"
+    return f"has a pixel format that is not read ({what}): {wanted}"
+
+
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether its numbers have 16 bits: Pillow opens RGB of 16 as RGB and drops the lower 8, the raw mode tells."""
+    return any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _said(image: ImageFile.ImageFile, name: str, size: tuple[int, int]) -> tuple[str, ...]:
+    """What is unusual about it."""
+    suffix = os.path.splitext(name)[1].lower()
+    is_of = "JPEG" if image.format == "MPO" else image.format
+    unusual = {
+        "has several frames: the first is read": getattr(image, "n_frames", 1) != 1,
+        "is CMYK: it becomes RGB": image.mode == "CMYK",
+        "has colours of 16 bits: the upper 8 are read": image.mode not in _DEEP and _is_deep(image),
+        "is called by another format than it has": SUFFIXES.get(suffix, is_of) != is_of,
+        "is turned as the camera says": image.format != "TIFF" and size != (image.height, image.width),
+    }
+    return tuple(text for text, holds in unusual.items() if holds)
 
 
 def _mode(image: ImageFile.ImageFile) -> str:
@@ -212,7 +189,8 @@ def _is_turned(image: ImageFile.ImageFile) -> bool:
 def _is_lossy(image: ImageFile.ImageFile, file: BinaryIO) -> bool:
     if image.format == "WEBP":
         return _is_lossy_webp(file)
-    return image.format == "JPEG" or (image.format == "TIFF" and image.info.get("compression") in _LOSSY_TIFF)
+    tiff = image.format == "TIFF" and image.info.get("compression") in _LOSSY_TIFF
+    return image.format in ("JPEG", "MPO") or tiff
 
 
 def _is_lossy_webp(file: BinaryIO) -> bool:
@@ -226,46 +204,8 @@ def _is_lossy_webp(file: BinaryIO) -> bool:
     return True
 
 
-def _coloured(headers: list[_Header]) -> list[_Header]:
-    """Gray images, with alpha or without, as colour where there is any."""
-    if all(header.shape[0] < 3 for header in headers):
-        return headers
-    return [
-        header._replace(shape=(header.shape[0] + 2, *header.shape[1:]))
-        if header.shape[0] < 3 and header.bits == 8
-        else header
-        for header in headers
-    ]
-
-
-def _agreeing(tree: Tree, files: Sequence[str], headers: list[_Header]) -> None:
-    """Refuse images that differ in size, channels or bits from the first."""
-    forms = [(header.shape, header.bits) for header in headers]
-    differing = [place for place, form in enumerate(forms) if form != forms[0]]
-    if differing:
-        first, other = (_says(*form) for form in (forms[0], forms[differing[0]]))
-        name = files[0].rpartition("/")[2]
-        raise ValueError(
-            f"{tree.where(files[differing[0]])} has {other}, but {name} {first}; "
-            f"{len(differing)} of {len(files)} images differ from it, and all must be alike"
-        )
-
-
-def _decode(tree: Tree, name: str, out: NDArray[Any]) -> None:
-    """Read an image into its place, (C, H, W)."""
-    with _opened(tree, name) as (_, image):
-        turned, mode = ImageOps.exif_transpose(image), _mode(image)
-        if out.shape[0] == _CHANNELS[mode] + 2:
-            mode = _COLOURED.get(mode, mode)
-        pixels = np.asarray(turned if mode == "I;16" else turned.convert(mode))  # (H, W) or (H, W, C)
-        pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-    if pixels.shape != out.shape:  # orientation told behind the pixels, or a file that has just changed
-        said = f"has {_says(pixels.shape)}, not {_says(out.shape)} as announced: save it again"
-        raise ValueError(f"{tree.where(name)} {said}")
-    out[...] = pixels
-
-
-def _says(shape: tuple[int, ...], bits: int = 8) -> str:
+def says(shape: tuple[int, ...], bits: int = 8) -> str:
+    """A form in words."""
     channels, height, width = shape
     deep = f", {bits} bits" if bits != 8 else ""
     return f"{width} x {height} pixels of {channels} channel{'s' if channels > 1 else ''}{deep}"

@@ -11,6 +11,10 @@ label is an integer, a text, a list of numbers, or null for unlabelled; ``{"labe
 
 Every name must be an image that is there, and every image must be named once.  Only where labels are integers, those
 that are not named are unlabelled, -1.
+
+In a tar archive, as WebDataset lays them out, files whose names agree before the first dot belong together:
+``000123.jpg`` and ``000123.cls``, the class of that image, an integer as text.  Whatever else lies beside an image
+(``.json``, ``.txt``, ``.pyd``, ``.pickle``) is not read.
 """
 
 import csv
@@ -18,15 +22,18 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
 from .arrays import labels as checked
+from .images import SUFFIXES
 from .tree import Tree, natural
 
-__all__ = ["JSON", "is_labels", "read_labels"]
+__all__ = ["JSON", "is_labels", "read_beside", "read_labels"]
 
 JSON = "dataset.json"
 _Label = int | str | tuple[float, ...] | None
@@ -66,6 +73,50 @@ def read_labels(tree: Tree, name: str, files: Sequence[str]) -> tuple[Tensor | N
         return None, ()
     found = _by_name(where, rows, files)
     return _together(where, found, files)
+
+
+def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | None, tuple[str, ...], list[str]] | None:
+    """Read labels that lie beside each image.
+
+    Arguments:
+        tree: The archive.
+        files: The names of all files in it.
+
+    Returns:
+        The names of the images, their labels (N,) int64 or None, no names of classes, and what is not read; None if
+        there is nothing but images.
+
+    Raises:
+        ValueError: If a label is none, or lies beside no image or several.
+    """
+    images = [name for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    if len(images) == len(files) or not images:
+        return None
+    places = {key: i for i, key in enumerate(map(_key, images))}
+    if len(places) < len(images):
+        twice = Counter(map(_key, images)).most_common(1)[0][0]
+        raise ValueError(f"{tree.where(twice)} is the name of several images: give each its own before the first dot")
+    y, others = [-1] * len(images), Counter[str]()
+    for name in files:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix != ".cls":
+            others[suffix] += suffix not in SUFFIXES
+            continue
+        with tree.open(name) as file:
+            text = file.read(20).decode("ascii", "replace").strip()
+        if _key(name) not in places or not re.fullmatch(r"\d{1,18}", text):
+            wrong = f"holds {text!r}: give an integer from 0" if _key(name) in places else "lies beside no image"
+            raise ValueError(f"{tree.where(name)} {wrong}")
+        y[places[_key(name)]] = int(text)
+    unread = [f"not read: {n} of {suffix or 'no suffix'}" for suffix, n in others.items() if n]
+    labelled = any(label >= 0 for label in y)
+    return images, _checked(tree.where(""), y, len(images)) if labelled else None, (), unread
+
+
+def _key(name: str) -> str:
+    """A name before the first dot of its last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
 
 
 def _from_csv(where: str, text: str, files: set[str]) -> list[_Row]:

@@ -5,7 +5,6 @@ every other module sees only that.  What a built-in name means stands in `mnist`
 may be in `arrays`, what a folder may hold in `images`.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -22,8 +21,9 @@ from torch import Tensor
 
 from organza.values import AS_THEY_ARE, Values, signed
 
-from . import arrays, images, mnist, pairs, parts, synthetic
-from .tree import Archive, Folder
+from . import arrays, mnist, pairs, parts, synthetic
+from .folder import How, read_folder
+from .tree import ARCHIVES, tree_at
 
 __all__ = ["Data", "Source", "Spec", "held_out", "names", "open_data"]
 
@@ -72,6 +72,8 @@ class Data:
         lossy: Whether any image is known to come from a file compressed with loss, such as JPEG; a measure of
             likeness to such images also sees the traces of the compression.
         files: The files of the examples, names relative to their folder or archive; empty where there are none.
+        notes: What is unusual about the files, each with how many they are.
+        left_out: The files that cannot be read and were left out, each with the reason.
         values: How x becomes numbers for networks; of floats, as they are.
     """
 
@@ -81,6 +83,8 @@ class Data:
     lossy: bool = False
     labels: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     values: Values = AS_THEY_ARE
 
     def __post_init__(self) -> None:
@@ -103,16 +107,7 @@ class Data:
     @cached_property
     def digest(self) -> str:
         """The SHA-256, in hexadecimal, of type, shape and values of x and y: the same on every machine."""
-        digest = hashlib.sha256()
-        for tensor in (self.x, self.y):
-            if tensor is None:
-                digest.update(b"none\n")
-                continue
-            values = tensor.cpu().contiguous().numpy()
-            values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            digest.update(f"{values.dtype.name} {values.shape}\n".encode())
-            digest.update(values.reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
+        return arrays.digest(self.x, self.y)
 
     @cached_property
     def mean(self) -> Tensor:
@@ -139,6 +134,12 @@ class Data:
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
         return self._mapped(lambda each: each.to(device))
+
+    def called(self, name: str) -> "Data":
+        """The same data under another name."""
+        same = replace(self, name=name)
+        same.__dict__.update({"digest": self.__dict__["digest"]} if "digest" in self.__dict__ else {})
+        return same
 
     def unscaled(self) -> "Data":
         """The same data, vectors and signals of which networks see as they are."""
@@ -184,9 +185,10 @@ def open_data(source: Source, split: str = "train") -> Data:
 
     Arguments:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
-            optionally y; the path of a folder of images, or of one folder of images a class, or of a ``.zip`` archive
-            of either; an array or tensor x, or a pair (x, y); or a `Data`, which is returned as it is.  What x may be
-            stands in `organza.data.arrays`, what a folder may hold in `organza.data.images`, and how labels are given
+            optionally y; the path of a folder of images, or of one folder of images a class, or of a ``.zip`` or
+            ``.tar`` archive of either, or of a folder of such tar archives; an array or tensor x, or a pair (x, y); or
+            a `Data`, which is returned as it is.  What x may be stands in `organza.data.arrays`, what a folder may hold
+            in `organza.data.folder`, what an image may be in `organza.data.images`, and how labels are given
             in `organza.data.labels`.  A built-in name comes before a file or folder of that name: write ``./digits``
             for the file.  A name or path may end in a part, as in ``mnist[:50000]``: see `organza.data.parts`.
             Two sources make pairs, ``X from Y`` and ``A and B``: see `organza.data.pairs`; a path is no pair.
@@ -198,6 +200,11 @@ def open_data(source: Source, split: str = "train") -> Data:
     """
     if split not in SPLITS:
         raise _unknown("split", split, SPLITS)
+    return _opened(source, split, How())
+
+
+def _opened(source: Source, split: str, how: How) -> Data:
+    """Open it; ``how`` is what parts behind it have said of reading a folder."""
     if isinstance(source, Data):
         return source
     text = source.strip() if isinstance(source, str) and not os.path.exists(source) else ""
@@ -208,9 +215,14 @@ def open_data(source: Source, split: str = "train") -> Data:
         return pairs.together(open_data(left, split), word, kind or open_data(right, split))
     part = _PART.fullmatch(text)
     if part:
-        return parts.part(open_data(part["whole"], split), part["part"])
+        reading = how.asked(part["part"])
+        if reading is not None:
+            data = _opened(part["whole"], split, reading)
+            return data.called(f"{data.name}[{part['part']}]")
+        return parts.part(_opened(part["whole"], split, how), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()
+        how.refuse(name)
         if name in _DIGITS:
             return Data(name, *_DIGITS[name](split), labels=tuple("0123456789"))
         x, y = synthetic.draw(name, split)
@@ -227,9 +239,14 @@ def open_data(source: Source, split: str = "train") -> Data:
         raise ValueError(f"split {split!r}: only built-in data sets have one; open the test data as data of its own")
     if path is None:
         return _checked("array", *(source if isinstance(source, tuple) else (source, None)))
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        tree = Folder(path) if path.is_dir() else Archive(path)
-        return Data(str(path), *images.read_folder(tree))
+    if path.is_dir() or path.suffix.lower() in ARCHIVES:
+        found = read_folder(tree_at(path), how)._asdict()
+        known = found.pop("digest")
+        data = Data(str(path), **found)
+        if known:
+            data.__dict__["digest"] = known  # as it would be when first asked for
+        return data
+    how.refuse(str(path))
     given = arrays.read_arrays(path)
     try:
         return _checked(str(path), *given)
@@ -268,10 +285,10 @@ def _checked_path(source: str | os.PathLike[str]) -> Path:
     """The path of a file of arrays, of an archive or of a folder, if there is one."""
     path = Path(os.path.expanduser(source))
     is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
-    if is_file and path.suffix.lower() not in (*arrays.SUFFIXES, ".zip"):
+    if is_file and path.suffix.lower() not in (*arrays.SUFFIXES, *ARCHIVES):
         raise ValueError(
             f"{path}: needed is a file of arrays ({' or '.join(arrays.SUFFIXES)}), a folder of images or a .zip "
-            f"archive of one; built-in are {', '.join(names())}"
+            f"or .tar archive of one; built-in are {', '.join(names())}"
         )
     if is_file or os.path.isdir(path):
         return path

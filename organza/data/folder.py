@@ -1,0 +1,299 @@
+"""A folder of image files, or an archive of one, read strictly: what is doubtful is refused in one line.
+
+The images lie in the folder itself, or each in the sub-folder of its class; labels count the sub-folders.  Or a file of
+labels lies in the folder, or one beside each image of a tar archive, see `organza.data.labels`: then images may lie at
+any depth, and sub-folders are only places.  Names are in natural order, and what is hidden is skipped, see
+`organza.data.tree`; every other file must be an image, see `organza.data.images`.
+
+All images must have one size, unless they are to be resized.  They get the channels that any of them has: among colours
+gray is colour, too, as programs that make files small save a colour image that happens to be gray as such, and what has
+no alpha among others that have is opaque.  Gray of 16 bits stays so if all is, and becomes 8 otherwise.
+
+Large sets are decoded once, and kept: see `organza.data.store`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import store
+from .images import Header, decode, header, says
+from .labels import is_labels, read_beside, read_labels
+from .tree import Folder, Tar, Tree
+
+__all__ = ["How", "Images", "listed", "read_folder"]
+
+_WIDEST = 4096  # pixels of a side
+_AT_ONCE = 2048  # images in memory while a large set is decoded
+
+
+class How(NamedTuple):
+    """How a folder is read.
+
+    Arguments:
+        size: (W, H) to resize all images to, as `organza.data.images` says; None if they have one size.
+        skip: Whether to leave out files that cannot be read, and say which; otherwise they are an error.
+    """
+
+    size: tuple[int, int] | None = None
+    skip: bool = False
+
+    def asked(self, part: str) -> How | None:
+        """The same with what a part in brackets asks for: resize=64, resize=96x64 (W x H), bad=skip or bad=stop; None
+        if it asks for something else.
+
+        Raises:
+            ValueError: If it asks for what there is not.
+        """
+        key, _, value = "".join(part.split()).partition("=")
+        if key == "bad":
+            if value not in ("skip", "stop"):
+                raise ValueError(
+                    f"[{part}]: of files that are bad, [bad=skip] leaves them out, [bad=stop] refuses them"
+                )
+            return self._replace(skip=value == "skip")
+        if key == "resize":
+            found = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+            width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+            if not (1 <= width <= _WIDEST and 1 <= height <= _WIDEST):
+                said = f"give a side in pixels, 1 to {_WIDEST}, or width x height"
+                raise ValueError(f"[{part}]: {said}, as in [resize=64] or [resize=96x64]")
+            return self._replace(size=(width, height))
+        return None
+
+    def refuse(self, name: str) -> None:
+        """Refuse to be asked of data that is no folder.
+
+        Raises:
+            ValueError: If anything is asked for.
+        """
+        if self != How():
+            raise ValueError(f"{name}: [resize=...] and [bad=...] are for folders and archives of images")
+
+
+class Images(NamedTuple):
+    """What a folder holds, see `organza.data.Data`."""
+
+    x: Tensor
+    y: Tensor | None
+    lossy: bool
+    labels: tuple[str, ...]
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    digest: str = ""
+
+
+class _Listing(NamedTuple):
+    """Files that may be images, what is known of their labels, and what was left out, why."""
+
+    files: list[str]
+    y: Tensor | None
+    labels: tuple[str, ...]
+    left_out: list[str]
+
+
+def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple)
+    """Read a folder or archive of images, or of one folder of images a class.
+
+    Returns:
+        x, (N, C, H, W) uint8 or uint16; y, labels (N,) int64 or conditions (N, k) float32, or None where there are
+        none; whether any file was compressed with loss (JPEG, or WebP and TIFF where they are); the names of the
+        classes; those of the files; what is unusual about them; which were left out, why; and their digest, if known.
+
+    Raises:
+        ValueError: If a file is no image or none of the module's, if images differ in size, if there are none, or if
+            labels do not fit them; it names the first such file.
+    """
+    place = store.place(tree.where(""), how)
+    known = store.find(place, stamp := tree.stamp())
+    if known is not None:
+        return Images(*known)
+    listing = _listed(tree, how.skip)
+    headers, refused = _headers(tree, listing.files, how.skip)
+    forms = _alike(tree, listing.files, headers, how)
+    shape, dtype = forms.shape, np.dtype(np.uint16 if forms.bits == 16 else np.uint8)
+    good = [place for place, found in enumerate(headers) if found is not None]
+    files = [listing.files[i] for i in good]
+    notes = _notes([found for found in headers if found is not None], how)
+
+    def together(x: Tensor, failed: dict[int, str]) -> Images:
+        kept = [i for place, i in enumerate(good) if place not in failed]
+        left_out = (*listing.left_out, *refused, *failed.values())
+        y = None if listing.y is None else listing.y[kept]
+        _check_classes(tree, y, listing.labels)
+        lossy = any(headers[i].lossy for i in kept)  # type: ignore[union-attr]
+        return Images(x, y, lossy, listing.labels, tuple(listing.files[i] for i in kept), notes, left_out)
+
+    chunks = partial(_decoded, tree, files, shape, dtype, how)
+    size = len(files) * prod(shape) * dtype.itemsize
+    if size >= store.LEAST:
+        kept = store.keep(place, stamp, shape, dtype, size, chunks, together)
+        if kept is not None:
+            return Images(*kept)
+    try:
+        x = np.empty((len(files), *shape), dtype)
+    except MemoryError as error:
+        said = (
+            f"{len(files)} images, {says(shape)}, do not fit into memory, and no disk has {size / 1e9:.1f} GB for them"
+        )
+        raise ValueError(f"{tree.where('')}: {said}; free some, set ORGANZA_CACHE, or resize them") from error
+    failed, end = dict[int, str](), 0
+    for chunk in chunks(failed):
+        x[end : end + len(chunk)] = chunk
+        end += len(chunk)
+    return together(torch.from_numpy(x[:end]), failed)
+
+
+def listed(path: Path) -> list[Path]:
+    """The image files at a path, in order: that of a file, or those of a folder or of its sub-folders.
+
+    Raises:
+        ValueError: If there are none, or what lies there is doubtful.
+    """
+    return [path / name for name in _listed(Folder(path)).files] if path.is_dir() else [path]
+
+
+def _headers(tree: Tree, files: Sequence[str], skip: bool) -> tuple[list[Header | None], list[str]]:
+    """What each file says of its image; None where it cannot be read, and why."""
+    found, refused = list[Header | None](), list[str]()
+    for name in files:
+        try:
+            found.append(header(tree, name))
+        except ValueError as error:
+            found.append(None)
+            refused.append(str(error))
+    if refused and not skip:
+        many = f" ({len(refused)} of {len(files)} files cannot be read; [bad=skip] leaves them out)"
+        raise ValueError(refused[0] + (many if len(refused) > 1 else ""))
+    if len(refused) == len(files):
+        raise ValueError(f"{tree.where('')}: none of its {len(files)} files is an image; the first: {refused[0]}")
+    return found, refused
+
+
+def _alike(tree: Tree, files: Sequence[str], headers: Sequence[Header | None], how: How) -> Header:
+    """The form that all images get."""
+    known = {name: found for name, found in zip(files, headers, strict=True) if found is not None}
+    sizes = [found.shape[1:] for found in known.values()]
+    colour = any(found.shape[0] > 2 for found in known.values())
+    alpha = any(found.shape[0] % 2 == 0 for found in known.values())
+    channels, bits = (3 if colour else 1) + alpha, min(found.bits for found in known.values())
+    if how.size is None and len({*sizes}) > 1:
+        counts = Counter(sizes)
+        usual = max(counts, key=lambda size: counts[size])
+        name, size = next((name, size) for name, size in zip(known, sizes, strict=True) if size != usual)
+        raise ValueError(
+            f"{tree.where(name)} has {size[1]} x {size[0]} pixels, but most have {usual[1]} x {usual[0]}; there are "
+            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: resize them, as by [resize=64]"
+        )
+    return Header(
+        (channels, *((how.size[1], how.size[0]) if how.size else sizes[0])), bits if channels == 1 else 8, False
+    )
+
+
+def _notes(headers: Sequence[Header], how: How) -> tuple[str, ...]:
+    """What is unusual about the images, each with how many they are."""
+    counts = Counter(text for found in headers for text in found.said)
+    if how.size is not None:
+        width, height = how.size
+        counts["is smaller and was enlarged"] = sum(h < height or w < width for (_, h, w), *_ in headers)
+    kinds = Counter((found.shape[0], found.bits) for found in headers)
+    if len(kinds) > 1:
+        said = " and ".join(
+            f"{n} of {says((c, 0, 0), bits).split(' of ')[1]}" for (c, bits), n in sorted(kinds.items())
+        )
+        counts[f"is made like the others: there are {said}"] = len(headers) - max(kinds.values())
+    return tuple(f"{n} of {len(headers)}: {text}" for text, n in counts.items() if n)
+
+
+def _decoded(
+    tree: Tree, files: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[Any], how: How, failed: dict[int, str]
+) -> Iterator[NDArray[Any]]:
+    """The images, a thousand at once, (n, C, H, W); those that fail are left out, and said, if they may be."""
+
+    def one(out: NDArray[Any], name: str) -> str:
+        try:
+            decode(tree, name, out, how.size)
+        except ValueError as error:
+            if not how.skip:
+                raise
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        for start in range(0, len(files), _AT_ONCE):
+            names = files[start : start + _AT_ONCE]
+            chunk = np.empty((len(names), *shape), dtype)
+            reasons = [*pool.map(one, chunk, names)]
+            failed.update({start + i: reason for i, reason in enumerate(reasons) if reason})
+            yield chunk[[not reason for reason in reasons]] if any(reasons) else chunk
+
+
+def _check_classes(tree: Tree, y: Tensor | None, labels: tuple[str, ...]) -> None:
+    """Refuse classes of which no image is left."""
+    if y is not None and y.ndim == 1 and labels:
+        gone = next((i for i, n in enumerate(y[y >= 0].bincount(minlength=len(labels)).tolist()) if not n), None)
+        if gone is not None:
+            raise ValueError(
+                f"{tree.where('')}: no image of the class {labels[gone]} can be read: add some, or remove it"
+            )
+
+
+def _listed(tree: Tree, skip: bool = False) -> _Listing:
+    """The files that may be images, in order, with their labels; what lies astray is left out if it may be."""
+    files, folders = tree.scan()
+    where, sheets = tree.where(""), [name for name in files if is_labels(name)]
+    if len(sheets) > 1:
+        raise ValueError(f"{where} holds {len(sheets)} files of labels ({', '.join(sheets)}): leave one")
+    if sheets:
+        images = [name for name in _walked(tree) if name != sheets[0]]
+        if not images:
+            raise ValueError(f"{where} holds no images beside {sheets[0]}: put image files in it")
+        return _Listing(images, *read_labels(tree, sheets[0], images), [])
+    if isinstance(tree, Tar):
+        beside = read_beside(tree, [*_walked(tree)])
+        if beside is not None:
+            return _Listing(*beside)
+    if not folders:
+        if not files:
+            raise ValueError(f"{where} holds no images: put image files in it, or one folder of them a class")
+        return _Listing(files, None, (), [])
+    astray = []
+    if files:
+        astray.append(
+            f"{where} holds files ({files[0]}) beside folders ({folders[0]}): give either images alone, "
+            "one folder of images a class, or a labels.csv that names them"
+        )
+    inside = {inner: tree.scan(inner) for inner in folders}
+    for inner, (found, deeper) in inside.items():
+        if deeper:
+            said = f"is a folder in a folder of a class, {inner}: only images may lie there"
+            astray.append(f"{tree.where(deeper[0])} {said}")
+        if not found:
+            astray.append(f"{tree.where(inner)} holds no images: remove it, or give the class at least one")
+    classes = [inner for inner, (found, _) in inside.items() if found]
+    if astray and (not skip or not classes):
+        raise ValueError(astray[0])
+    images = [name for inner in classes for name in inside[inner][0]]
+    y = [label for label, inner in enumerate(classes) for _ in inside[inner][0]]
+    return _Listing(images, torch.tensor(y), tuple(classes), astray)
+
+
+def _walked(tree: Tree, folder: str = "") -> Iterator[str]:
+    """All files, at any depth."""
+    files, folders = tree.scan(folder)
+    yield from files
+    for inner in folders:
+        yield from _walked(tree, inner)
