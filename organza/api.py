@@ -151,7 +151,7 @@ def resume(
     plan = plan.set(changes or {})
     folder = None if rank() else Run(run)
     data = open_data(plan.data if data is None else data)
-    data = replace(data, values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
+    data = data.but(values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
     pick_device(device)
     done = first(lambda: max(Run(run).checkpoints(), default=0))
     threads = int(plan.training["threads"]) or torch.get_num_threads()

@@ -5,7 +5,6 @@ Rules of thumb, not a search: they are meant to give a first generator that work
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from organza.data import Spec
-from organza.device import memory as machine_memory
 from organza.distributed import world
 from organza.game import Game
 from organza.plan import Plan
@@ -23,7 +21,7 @@ from organza.recipes.r3gan import gamma
 from organza.round import Batch, Draw, Player
 from organza.training import Training
 
-__all__ = ["Choice", "Choices", "capacity", "choose", "memory", "micro_batches"]
+__all__ = ["Choice", "Choices", "choose", "memory", "micro_batches"]
 
 _FEW = 5_000  # images, below which D soon knows them by heart
 _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
@@ -147,13 +145,6 @@ def _augmented(choices: Choices, data: Spec) -> Choices:
         changes = {**choices.changes, "augment": {"kind": "DiffAugment"}}
     reasons = (*choices.reasons[:-1], chosen, choices.reasons[-1])
     return Choices(choices.recipe, changes, choices.minutes, choices.images, reasons)
-
-
-def capacity(device: torch.device) -> float:
-    """Return the bytes there are: free on a GPU, in all on a CPU, infinite if the system does not say."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return machine_memory() if device.type == "cpu" else math.inf
 
 
 def micro_batches(plan: Plan, data: Spec, room: float) -> int:

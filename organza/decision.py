@@ -15,7 +15,7 @@ import torch
 from organza import auto
 from organza.auto import Choice
 from organza.data import Data
-from organza.device import pick_device, undisturbed
+from organza.device import capacity, pick_device, undisturbed
 from organza.distributed import agreed, first
 from organza.plan import Plan
 from organza.recipes import MINUTES
@@ -148,7 +148,7 @@ def decide(
     if images is None and minutes is None:
         minutes = MINUTES.get(recipe)
     plan = prepare(data, recipe, images, changes)
-    room = first(lambda: auto.capacity(where))
+    room = first(lambda: capacity(where))
     if reasons and "training.accumulate" not in changes:
         parts = auto.micro_batches(plan, data.spec, room)
         plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}

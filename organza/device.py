@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 import torch
 
-__all__ = ["memory", "pick_device", "seed_networks", "undisturbed"]
+__all__ = ["capacity", "memory", "pick_device", "seed_networks", "undisturbed"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -38,6 +38,13 @@ def memory() -> float:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return math.inf
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def capacity(device: torch.device) -> float:
+    """Return the bytes there are: free on a GPU, in all on a CPU, infinite if the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return memory() if device.type == "cpu" else math.inf
 
 
 def seed_networks(seed: int, device: torch.device) -> None:

@@ -53,7 +53,7 @@ def test_decoded_once_and_the_same(photos, decoded, monkeypatch):
     (store.place(str(photos), folder.How()) / "about.json").unlink()
     same(open_data(photos), second)  # in memory
     assert decoded() == 10 and "digest" not in open_data(photos).__dict__ and "digest" in second.__dict__
-    assert second.called("x").digest == second.digest and second.rows(torch.arange(2)).digest != second.digest
+    assert second.but(name="x").digest == second.digest and second.rows(torch.arange(2)).digest != second.digest
 
 
 def test_what_is_mapped_may_be_changed_in_memory_alone(photos):

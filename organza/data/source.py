@@ -94,6 +94,11 @@ class Data:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes x and y take."""
+        return self.x.nbytes + (0 if self.y is None or self.y is self.x else self.y.nbytes)
+
     @cached_property
     def spec(self) -> Spec:
         """Shape, count, and the number of classes (the highest label and 1) or the shape of other conditions."""
@@ -133,12 +138,14 @@ class Data:
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
-        return self._mapped(lambda each: each.to(device))
+        there = self._mapped(lambda each: each.to(device))
+        return self.but(x=there.x, y=there.y)
 
-    def called(self, name: str) -> "Data":
-        """The same data under another name."""
-        same = replace(self, name=name)
-        same.__dict__.update({"digest": self.__dict__["digest"]} if "digest" in self.__dict__ else {})
+    def but(self, **fields: Any) -> "Data":
+        """The same x and y with another name or other values, whose digest is known if this one's is."""
+        same = replace(self, **fields)
+        if "digest" in self.__dict__:
+            same.__dict__["digest"] = self.digest
         return same
 
     def unscaled(self) -> "Data":
@@ -218,7 +225,7 @@ def _opened(source: Source, split: str, how: How) -> Data:
         reading = how.asked(part["part"])
         if reading is not None:
             data = _opened(part["whole"], split, reading)
-            return data.called(f"{data.name}[{part['part']}]")
+            return data.but(name=f"{data.name}[{part['part']}]")
         return parts.part(_opened(part["whole"], split, how), part["part"])
     if isinstance(source, str) and source.strip().lower() in names():
         name = source.strip().lower()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from organza.data import Data, Order
-from organza.device import seed_networks
+from organza.device import capacity, seed_networks
 from organza.distributed import add, gather, rank, spread, world
 from organza.ema import average, averaged
 from organza.game import Game
@@ -60,7 +60,7 @@ class State:
         if self.channels_last:
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.training = training
-        self.data = data.to(device)
+        self.data = data.to(device) if data.nbytes <= capacity(device) / 2 else data  # or it goes there by the batch
         self.device = device
         game.prime(lambda: data.mean)
         self.average = averaged(game.generator)
@@ -97,8 +97,8 @@ class State:
         for micro in range(rank(), parts, world()):  # one process would take them in the same order
             rows = slice(micro * size, (micro + 1) * size)
             x, y = self.data.gather(index[rows])
-            x = x.to(torch.get_default_dtype())
-            y = y.to(x.dtype) if y is not None and y.is_floating_point() else y
+            x = x.to(self.device, torch.get_default_dtype())
+            y = None if y is None else y.to(self.device, x.dtype if y.is_floating_point() else y.dtype)
             draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
             if self.training.jitter is not None:
                 x, y = self.training.jitter(x, y, draw)
@@ -124,10 +124,11 @@ class State:
             return None
         known, order = self.labels
         x, y = self.data.gather(known[order.indices(position, draw.total)[draw.rows].to(known.device)])
-        x = x.to(torch.get_default_dtype())
+        assert y is not None
+        x, y = x.to(self.device, torch.get_default_dtype()), y.to(self.device)
         if self.training.jitter is not None:
             x, y = self.training.jitter(x, y, draw)
-        assert y is not None
+            assert y is not None
         return x, y
 
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
