@@ -95,10 +95,12 @@ class Decision:
     Arguments:
         plan: The plan, with its length in images.
         choices: What was chosen, and what it will take: parameters, memory, time.
+        notes: What is unusual about the data, and how many files were left out.
     """
 
     plan: Plan
     choices: tuple[Choice, ...]
+    notes: tuple[str, ...] = ()
 
 
 def decide(
@@ -161,7 +163,8 @@ def decide(
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
     elif timed and held < room:
         speed = measure(plan, data, device)
-    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)))
+    left = [f"left out {len(data.left_out)}: {data.left_out[0]}"] if data.left_out else []
+    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), (*data.notes, *left))
 
 
 def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float, speed: float | None) -> list[Choice]:

@@ -14,18 +14,27 @@ from organza.progress import playing
 if TYPE_CHECKING:
     from organza.api import Decision
 
-__all__ = ["changes", "resume", "train"]
+__all__ = ["changes", "resume", "said", "train"]
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="digits, mnist, ring, grid25, ... or an .npy or .npz file.")] = "digits",
+    data: Annotated[
+        str, typer.Argument(help="digits, mnist, ring, ...; a folder or .zip of pictures, an .npy or .npz.")
+    ] = "digits",
     recipe: Annotated[str | None, typer.Option(help="See: organza recipes. [default: chosen for the data]")] = None,
     run: Annotated[str | None, typer.Option(help="The run folder to make. [default: runs/DATA-RECIPE-NUMBER]")] = None,
     images: Images = None,
     minutes: Minutes = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything: weights, order, noise, dropout.")] = 0,
     device: Device = "auto",
+    resize: Annotated[
+        str | None, typer.Option(metavar="SIDE|WxH", help="Pictures' middle part, made so many pixels large.")
+    ] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option(metavar="skip|stop", help="Leave files out that cannot be read, or stop. [default: stop]"),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of the plan.")] = None,
     evaluate: Annotated[
         str | None,
@@ -36,6 +45,7 @@ def train(
 ) -> None:
     """Train a GAN; with no argument, on the built-in digits, in under three minutes on two cores."""
     settings: dict[str, Any] = {"images": images, "minutes": minutes, "seed": seed, "device": device}
+    data += "".join(f"[{key}={value}]" for key, value in (("bad", bad_images), ("resize", resize)) if value is not None)
     judged = {} if evaluate is None else {"evaluation": {"kind": "Evaluation", "metric": evaluate}}
     settings["changes"] = {**judged, **changes(set_ or [])}
     if dry_run:
@@ -44,13 +54,13 @@ def train(
 
         decision = api.decide(open_data(data), recipe, **settings)
         record = {"plan": decision.plan.json(), "choices": [asdict(choice) for choice in decision.choices]}
-        show(record, _said(decision), as_json)
+        show(record, said(decision), as_json)
         return
     with playing(as_json) as watch:
         from organza import api
 
         watch.say(f"reading {data}")
-        model = api.train(data, recipe, run=run, **settings, watch=watch, tell=lambda d: watch.say(_said(d)))
+        model = api.train(data, recipe, run=run, **settings, watch=watch, tell=lambda d: watch.say(said(d)))
     raise typer.Exit(watch.close(model))
 
 
@@ -76,11 +86,12 @@ def resume(
     raise typer.Exit(watch.close(model))
 
 
-def _said(decision: Decision) -> str:
-    """Each choice in a line: what, its value, why."""
+def said(decision: Decision) -> str:
+    """Each choice in a line: what, its value, why; and what is unusual about the data."""
     rows = [(choice.name, choice.value, choice.reason) for choice in decision.choices]
     name, value = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return "\n".join(f"{row[0]:{name}}  {row[1]:{value}}  {row[2]}" for row in rows)
+    lines = [f"{row[0]:{name}}  {row[1]:{value}}  {row[2]}" for row in rows]
+    return "\n".join([*lines, *(f"{'data':{name}}  {note}" for note in decision.notes)])
 
 
 def changes(settings: list[str]) -> dict[str, Any]:

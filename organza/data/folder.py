@@ -33,7 +33,7 @@ from .images import Header, decode, header, says
 from .labels import is_labels, read_beside, read_labels
 from .tree import Folder, Tar, Tree
 
-__all__ = ["How", "Images", "listed", "read_folder"]
+__all__ = ["How", "Images", "Survey", "listed", "read_folder", "survey"]
 
 _WIDEST = 4096  # pixels of a side
 _LARGE = 2**14  # pixels of an image that threads decode faster than one
@@ -95,6 +95,24 @@ class Images(NamedTuple):
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     digest: str = ""
+
+
+class Survey(NamedTuple):
+    """What the files of a folder say of themselves.
+
+    Arguments:
+        sizes: How many images have which (W, H).
+        refused: Files that are no images, each with the reason.
+    """
+
+    sizes: Counter[tuple[int, int]]
+    refused: list[str]
+
+    @property
+    def side(self) -> int:
+        """A side to resize to: the power of two up to that of half of the images, 8 to 64."""
+        sides = sorted(min(size) for size in self.sizes.elements())
+        return min(64, max(8, 1 << sides[len(sides) // 2].bit_length() - 1))
 
 
 class _Listing(NamedTuple):
@@ -167,6 +185,19 @@ def listed(path: Path) -> list[Path]:
     return [path / name for name in _listed(Folder(path)).files] if path.is_dir() else [path]
 
 
+def survey(tree: Tree) -> Survey:
+    """Look at every file of a folder or archive without decoding any.
+
+    Raises:
+        ValueError: If there are none, or none is an image.
+    """
+    listing = _listed(tree, skip=True)
+    headers, refused = _headers(tree, listing.files, skip=True)
+    return Survey(
+        Counter((found.shape[2], found.shape[1]) for found in headers if found), [*listing.left_out, *refused]
+    )
+
+
 def _headers(tree: Tree, files: Sequence[str], skip: bool) -> tuple[list[Header | None], list[str]]:
     """What each file says of its image; None where it cannot be read, and why."""
     found, refused = list[Header | None](), list[str]()
@@ -194,10 +225,11 @@ def _alike(tree: Tree, files: Sequence[str], headers: Sequence[Header | None], h
     if how.size is None and len({*sizes}) > 1:
         counts = Counter(sizes)
         usual = max(counts, key=lambda size: counts[size])
+        side = Survey(Counter((w, h) for h, w in sizes), []).side
         name, size = next((name, size) for name, size in zip(known, sizes, strict=True) if size != usual)
         raise ValueError(
             f"{tree.where(name)} has {size[1]} x {size[0]} pixels, but most have {usual[1]} x {usual[0]}; there are "
-            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: resize them, as by [resize=64]"
+            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: resize them, as by [resize={side}]"
         )
     return Header(
         (channels, *((how.size[1], how.size[0]) if how.size else sizes[0])), bits if channels == 1 else 8, False

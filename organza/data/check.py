@@ -1,0 +1,166 @@
+"""What a data set holds and what may be wrong with it, in numbers and words, before anyone trains on it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from . import pairs
+from .folder import survey
+from .source import Data, open_data
+from .tree import ARCHIVES, tree_at
+
+__all__ = ["Check", "check"]
+
+_FEW, _PER_CLASS, _UNEVEN = 5_000, 100, 5.0
+_THUMBNAIL, _NEAR = 16, 3.0  # pixels of a side; grey levels of 255, root mean square
+_MOST = 20_000  # examples that are compared with each other
+_NAMED = 10  # groups
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Arguments:
+        data: The source to train on: the given one, with what it takes to read it, as [resize=64].
+        shape: Of an example.
+        dtype: Of its numbers.
+        count: How many examples there are.
+        classes: How many each class has, by its name.
+        unlabelled: How many have no label.
+        sizes: How many files have which width x height, before any resizing; most frequent first.
+        lossy: Whether any is compressed with loss.
+        notes: What is unusual about files, each with how many they are.
+        left_out: Files that cannot be read, each with the reason.
+        same: Groups of equal examples: their files, or their places if they come from none.
+        near: Pairs that differ by less than 3 of 255 grey levels (root mean square) when seen 16 x 16 pixels small, and
+            are not equal; looked for among the first 20,000.
+        warnings: What to think of before training, in words.
+    """
+
+    data: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    classes: dict[str, int]
+    unlabelled: int
+    sizes: dict[str, int]
+    lossy: bool
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    same: list[list[str]]
+    near: list[list[str]]
+    warnings: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON; of groups and pairs the first ten, and how many there are."""
+        found = asdict(self) | {"same": self.same[:_NAMED], "near": self.near[:_NAMED]}
+        return found | {"copies": sum(len(group) - 1 for group in self.same), "near_pairs": len(self.near)}
+
+
+def check(source: str) -> tuple[Check, Data]:
+    """Check a data set; of a folder or an archive, files that cannot be read are found, not refused, and images of
+    several sizes made alike.
+
+    Arguments:
+        source: As :func:`~organza.data.open_data` takes it.
+
+    Raises:
+        ValueError: If there is no such data set, or nothing in it can be read.
+    """
+    path = Path(os.path.expanduser(pairs.whole(source.strip())))
+    sizes = Counter[str]()
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+        found = survey(tree_at(path))
+        sizes = Counter({f"{width} x {height}": n for (width, height), n in found.sizes.most_common()})
+        source += "[bad=skip]" if found.refused and "[bad=" not in source else ""
+        source += f"[resize={found.side}]" if len(sizes) > 1 and "[resize=" not in source else ""
+    data = open_data(source)
+    spec, names = data.spec, data.labels or tuple(map(str, range(data.spec.classes)))
+    counts, unlabelled = dict[str, int](), 0
+    if spec.classes and data.y is not None:
+        counts = dict(zip(names, data.y[data.y >= 0].bincount(minlength=spec.classes).tolist(), strict=True))
+        unlabelled = int((data.y < 0).sum())
+    called = data.files or tuple(map(str, range(len(data))))
+    groups = _equal(data.x)
+    same = [[called[i] for i in group] for group in groups]
+    known = {i: place for place, group in enumerate(groups) for i in group}
+    near = [
+        [called[i], called[j]]
+        for i, j in _alike(data.x)
+        if i not in known or known[i] != known.get(j)
+    ] if data.x.ndim == 4 else []  # fmt: skip
+    dtype = str(data.x.dtype).removeprefix("torch.")
+    about = (data.name, spec.shape, dtype, len(data), counts, unlabelled, dict(sizes), data.lossy)
+    made = Check(*about, data.notes, data.left_out, same, near)
+    made.warnings.extend(_warnings(made))
+    return made, data
+
+
+def _equal(x: Tensor) -> list[list[int]]:
+    """The groups of equal examples."""
+    found: dict[bytes, list[int]] = defaultdict(list)
+    rows = x.flatten(1).contiguous()
+    for i in range(len(rows)):
+        found[blake2b(rows[i].numpy().data, digest_size=16).digest()].append(i)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _alike(x: Tensor) -> Iterator[tuple[int, int]]:
+    """The pairs of images that look the same from afar."""
+    x = x[:_MOST]
+    small = min(_THUMBNAIL, *x.shape[2:])
+    seen = torch.cat([functional.adaptive_avg_pool2d(part.float(), small).flatten(1) for part in x.split(1024)])
+    seen /= {torch.uint8: 1.0, torch.uint16: 257.0}.get(x.dtype, float(x.abs().max()) / 127.5 or 1.0)
+    norms, limit = seen.square().sum(1), seen.shape[1] * _NEAR**2
+    for start in range(0, len(seen), 1024):
+        rows = seen[start : start + 1024]
+        distance = norms[start : start + 1024, None] + norms[None, start:] - 2 * rows @ seen[start:].T
+        for i, j in (distance < limit).nonzero().tolist():
+            # Of bright images the difference of large numbers is coarse: once more from the differences themselves.
+            if i < j and float((rows[i] - seen[start + j]).square().sum()) < limit:
+                yield start + i, start + j
+
+
+def _warnings(found: Check) -> list[str]:
+    lines, few = [], [(name, n) for name, n in found.classes.items() if 0 < n < _PER_CLASS]
+    if len(found.shape) == 3 and found.count < _FEW:
+        lines.append(
+            f"{found.count:,} images are few: D learns them by heart; augmentation is on unless you choose a recipe"
+        )
+    if few:
+        said = ", ".join(f"{n} of {name}" for name, n in few[:3]) + (
+            f" and {len(few) - 3} more" if len(few) > 3 else ""
+        )
+        lines.append(
+            f"classes with fewer than {_PER_CLASS} examples ({said}): expect copies of them; merge or add some"
+        )
+    most, least = max(found.classes.values(), default=0), min(found.classes.values(), default=0)
+    if least and most > _UNEVEN * least:
+        lines.append(
+            f"the largest class has {most / least:.0f} times the examples of the smallest: rare ones come out rarely"
+        )
+    empty = [name for name, n in found.classes.items() if not n]
+    if empty:
+        lines.append(f"no example of {len(empty)} classes: {', '.join(empty[:5])}")
+    if len(found.sizes) > 1:
+        usual, n = next(iter(found.sizes.items()))
+        lines.append(f"{len(found.sizes)} sizes, {n} of {sum(found.sizes.values())} of {usual}: give --resize")
+    if found.left_out:
+        lines.append(f"{len(found.left_out)} files cannot be read: give --bad-images skip, or mend them")
+    copies = sum(len(group) - 1 for group in found.same)
+    if copies:
+        lines.append(f"copies of other examples: {copies:,}; a split into train and test would share them")
+    if found.lossy:
+        lines.append("some are compressed with loss: a score against them also measures the traces of that")
+    return lines
