@@ -65,7 +65,7 @@ def test_built_in_and_plain_data():
 
 
 def test_copies_and_likeness_in_arrays(tmp_path):
-    """Near is by the thumbnail, whatever the brightness; copies of copies are one group; the number of pairs is exact."""
+    """Near is by the thumbnail; copies of copies are one group; the number of pairs is exact."""
     x = np.random.RandomState(0).randint(0, 250, (3000, 1, 16, 16)).astype(np.uint8)
     x[2990], x[5], x[7] = x[0], x[0], x[1]
     x[2999] = x[2998] + 2

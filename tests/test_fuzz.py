@@ -211,6 +211,15 @@ def shard() -> bytes:
     return file.getvalue()
 
 
+def table() -> bytes:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"image": [png(), png()], "label": [0, 1]}), file)
+    return file.getvalue()
+
+
 def array(name: str) -> bytes:
     file, x = io.BytesIO(), np.arange(128, dtype=np.uint8).reshape(2, 8, 8)
     np.save(file, x) if name.endswith("y") else np.savez(file, x=x, y=np.array([0, 1]))
@@ -234,6 +243,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "x.npz": lambda: array("x.npz"),
     "x.zip": archive,
     "x.tar": shard,
+    "x.parquet": table,
     "x/1.png": png,
     "x/1.jpg": jpeg,
     "x/1.gif": gif,

@@ -67,7 +67,7 @@ def _images(given: str) -> Iterator[_Image]:
     from organza.data import folder, images, open_data
 
     path = Path(given).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", ".zip", ".tar")):
+    if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", *folder.ARCHIVES)):
         for file in folder.listed(path):
             name = file.relative_to(path if path.is_dir() else path.parent)
             yield _Image(name.as_posix(), images.shape_of(file)[0], partial(images.read_image, file))

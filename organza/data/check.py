@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import pairs
-from .folder import survey
+from .folder import ARCHIVES, survey, tree_at
 from .source import Data, open_data
-from .tree import ARCHIVES, tree_at
 
 __all__ = ["Check", "check"]
 

@@ -30,11 +30,13 @@ from torch import Tensor
 
 from . import store
 from .images import Header, decode, header, says
-from .labels import is_labels, read_beside, read_labels
-from .tree import Folder, Tar, Tree
+from .labels import is_labels, read_beside, read_labels, read_rows
+from .parquet import Parquet
+from .tree import Folder, Packed, Tar, Tree, Zip
 
-__all__ = ["How", "Images", "Survey", "listed", "read_folder", "survey"]
+__all__ = ["ARCHIVES", "How", "Images", "Survey", "listed", "read_folder", "survey", "tree_at"]
 
+ARCHIVES: dict[str, type[Packed]] = {".zip": Zip, ".tar": Tar, ".parquet": Parquet}
 _WIDEST = 4096  # pixels of a side
 _LARGE = 2**14  # pixels of an image that threads decode faster than one
 _AT_ONCE = 2048  # images in memory while a large set is decoded
@@ -152,7 +154,7 @@ def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple
         kept = [i for place, i in enumerate(good) if place not in failed]
         left_out = (*listing.left_out, *refused, *failed.values())
         y = None if listing.y is None else listing.y[kept]
-        _check_classes(tree, y, listing.labels)
+        _check_classes(tree, listing, y)
         lossy = any(headers[i].lossy for i in kept)  # type: ignore[union-attr]
         return Images(x, y, lossy, listing.labels, tuple(listing.files[i] for i in kept), notes, left_out)
 
@@ -174,6 +176,18 @@ def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple
         x[end : end + len(chunk)] = chunk
         end += len(chunk)
     return together(torch.from_numpy(x[:end]), failed)
+
+
+def tree_at(path: Path) -> Tree:
+    """The tree at a path: of a folder, of an archive, or of a folder that holds nothing but shards of one kind."""
+    if not path.is_dir():
+        return ARCHIVES[path.suffix.lower()](path)
+    folder = Folder(path)
+    files, folders = folder.scan()
+    suffixes = {Path(name).suffix.lower() for name in files}
+    if len(suffixes) == 1 and suffixes < {".tar", ".parquet"} and not folders:
+        return ARCHIVES[suffixes.pop()](*(path / name for name in files))
+    return folder
 
 
 def listed(path: Path) -> list[Path]:
@@ -276,14 +290,13 @@ def _decoded(
             yield chunk[[not reason for reason in reasons]] if any(reasons) else chunk
 
 
-def _check_classes(tree: Tree, y: Tensor | None, labels: tuple[str, ...]) -> None:
-    """Refuse classes of which no image is left."""
-    if y is not None and y.ndim == 1 and labels:
-        gone = next((i for i, n in enumerate(y[y >= 0].bincount(minlength=len(labels)).tolist()) if not n), None)
-        if gone is not None:
-            raise ValueError(
-                f"{tree.where('')}: no image of the class {labels[gone]} can be read: add some, or remove it"
-            )
+def _check_classes(tree: Tree, listing: _Listing, y: Tensor | None) -> None:
+    """Refuse classes of which nothing is left."""
+    if listing.y is not None and y is not None and y.ndim == 1:
+        gone = {*listing.y.tolist()} - {*y.tolist(), -1}
+        if gone:
+            name = (*listing.labels, *map(str, range(len(listing.labels), max(gone) + 1)))[min(gone)]
+            raise ValueError(f"{tree.where('')}: no image of the class {name} can be read: add some, or remove it")
 
 
 def _listed(tree: Tree, skip: bool = False) -> _Listing:
@@ -297,6 +310,9 @@ def _listed(tree: Tree, skip: bool = False) -> _Listing:
         if not images:
             raise ValueError(f"{where} holds no images beside {sheets[0]}: put image files in it")
         return _Listing(images, *read_labels(tree, sheets[0], images), [])
+    if isinstance(tree, Parquet) and (known := tree.labels()) is not None:
+        y, names = read_rows(tree.where(""), files, known[0])
+        return _Listing(files, y, names or known[1], [])
     if isinstance(tree, Tar):
         beside = read_beside(tree, [*_walked(tree)])
         if beside is not None:
@@ -322,8 +338,8 @@ def _listed(tree: Tree, skip: bool = False) -> _Listing:
     if astray and (not skip or not classes):
         raise ValueError(astray[0])
     images = [name for inner in classes for name in inside[inner][0]]
-    y = [label for label, inner in enumerate(classes) for _ in inside[inner][0]]
-    return _Listing(images, torch.tensor(y), tuple(classes), astray)
+    labels = [label for label, inner in enumerate(classes) for _ in inside[inner][0]]
+    return _Listing(images, torch.tensor(labels), tuple(classes), astray)
 
 
 def _walked(tree: Tree, folder: str = "") -> Iterator[str]:

@@ -33,7 +33,7 @@ from .arrays import labels as checked
 from .images import SUFFIXES
 from .tree import Tree, natural
 
-__all__ = ["JSON", "is_labels", "read_beside", "read_labels"]
+__all__ = ["JSON", "is_labels", "read_beside", "read_labels", "read_rows"]
 
 JSON = "dataset.json"
 _Label = int | str | tuple[float, ...] | None
@@ -111,6 +111,18 @@ def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | N
     unread = [f"not read: {n} of {suffix or 'no suffix'}" for suffix, n in others.items() if n]
     labelled = any(label >= 0 for label in y)
     return images, _checked(tree.where(""), y, len(images)) if labelled else None, (), unread
+
+
+def read_rows(where: str, files: Sequence[str], labels: Sequence[_Label]) -> tuple[Tensor, tuple[str, ...]]:
+    """The labels that stand beside each image in a table.
+
+    Returns:
+        y, labels (N,) int64; and the names of the classes, empty where labels are integers.
+
+    Raises:
+        ValueError: If they are of several kinds, or texts of which some are missing.
+    """
+    return _together(where, dict(zip(files, labels, strict=True)), files)
 
 
 def _key(name: str) -> str:

@@ -22,8 +22,7 @@ from torch import Tensor
 from organza.values import AS_THEY_ARE, Values, signed
 
 from . import arrays, mnist, pairs, parts, synthetic
-from .folder import How, read_folder
-from .tree import ARCHIVES, tree_at
+from .folder import ARCHIVES, How, read_folder, tree_at
 
 __all__ = ["Data", "Source", "Spec", "held_out", "names", "open_data"]
 
@@ -192,10 +191,11 @@ def open_data(source: Source, split: str = "train") -> Data:
 
     Arguments:
         source: A built-in name; the path of a ``.npy`` file, or of a ``.npz`` file with the keys x and
-            optionally y; the path of a folder of images, or of one folder of images a class, or of a ``.zip`` or
-            ``.tar`` archive of either, or of a folder of such tar archives; an array or tensor x, or a pair (x, y); or
-            a `Data`, which is returned as it is.  What x may be stands in `organza.data.arrays`, what a folder may hold
-            in `organza.data.folder`, what an image may be in `organza.data.images`, and how labels are given
+            optionally y; the path of a folder of images, or of one folder of images a class, or of a ``.zip``, ``.tar``
+            or ``.parquet`` archive of them, or of a folder of such tar or parquet files; an array or tensor x, or a
+            pair (x, y); or a `Data`, which is returned as it is.  What x may be stands in `organza.data.arrays`, what a
+            folder may hold in `organza.data.folder`, what an image may be in `organza.data.images`, and how labels are
+            given
             in `organza.data.labels`.  A built-in name comes before a file or folder of that name: write ``./digits``
             for the file.  A name or path may end in a part, as in ``mnist[:50000]``: see `organza.data.parts`.
             Two sources make pairs, ``X from Y`` and ``A and B``: see `organza.data.pairs`; a path is no pair.
@@ -294,8 +294,8 @@ def _checked_path(source: str | os.PathLike[str]) -> Path:
     is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
     if is_file and path.suffix.lower() not in (*arrays.SUFFIXES, *ARCHIVES):
         raise ValueError(
-            f"{path}: needed is a file of arrays ({' or '.join(arrays.SUFFIXES)}), a folder of images or a .zip "
-            f"or .tar archive of one; built-in are {', '.join(names())}"
+            f"{path}: needed is a file of arrays ({' or '.join(arrays.SUFFIXES)}), a folder of images or a "
+            f".zip, .tar or .parquet archive of one; built-in are {', '.join(names())}"
         )
     if is_file or os.path.isdir(path):
         return path

@@ -18,11 +18,10 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
-__all__ = ["ARCHIVES", "Folder", "Packed", "Tar", "Tree", "Zip", "natural", "tree_at"]
+__all__ = ["Folder", "Member", "Packed", "Tar", "Tree", "Zip", "natural"]
 
-ARCHIVES = (".zip", ".tar")
 _HIDDEN = {"__macosx", "thumbs.db", "desktop.ini"}
 
 _MOST_FILES = 2_000_000
@@ -107,12 +106,12 @@ class Folder:
         return f"{total % 2**128:032x}"
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """Where a file lies in an archive."""
 
     name: str
     size: int
-    at: zipfile.ZipInfo | tuple[int, int]  # or the number of the tar file, and the first byte's place in it
+    at: Any  # as the kind of archive has it
 
 
 class Packed:
@@ -132,11 +131,11 @@ class Packed:
         self.paths = paths
         self.path = paths[0] if len(paths) == 1 else paths[0].parent
 
-    def listing(self) -> Iterator[_Member]:
+    def listing(self) -> Iterator[Member]:
         """The files in the archives, in the order in which they lie there."""
         raise NotImplementedError
 
-    def read(self, member: _Member) -> bytes:
+    def read(self, member: Member) -> bytes:
         """What a file holds.
 
         Raises:
@@ -145,8 +144,8 @@ class Packed:
         raise NotImplementedError
 
     @cached_property
-    def _members(self) -> dict[str, _Member]:
-        found: dict[str, _Member] = {}
+    def _members(self) -> dict[str, Member]:
+        found: dict[str, Member] = {}
         try:
             for member in self.listing():
                 self._check(member, found)
@@ -157,7 +156,7 @@ class Packed:
             raise ValueError(f"{self.path} cannot be read as a {self.kind} archive ({said})") from error
         return found
 
-    def _check(self, member: _Member, known: dict[str, _Member]) -> None:
+    def _check(self, member: Member, known: dict[str, Member]) -> None:
         name, what = member.name, ""
         parts = re.split(r"[/\\]", name)
         if len(known) >= _MOST_FILES:
@@ -223,7 +222,7 @@ class Zip(Packed):
         except ValueError as error:
             raise zipfile.BadZipFile(str(error)) from error
 
-    def listing(self) -> Iterator[_Member]:
+    def listing(self) -> Iterator[Member]:
         """See :class:`Packed`."""
         for info in self._zip.infolist():
             if info.flag_bits & 1:
@@ -232,15 +231,17 @@ class Zip(Packed):
                 said = f"unpacks to more than {_UNPACKED} times its size"
                 raise ValueError(f"{self.path}: {info.filename!r} {said}; make the archive again without it")
             if not info.is_dir():
-                yield _Member(info.filename, info.file_size, info)
+                yield Member(info.filename, info.file_size, info)
 
-    def read(self, member: _Member) -> bytes:
+    def read(self, member: Member) -> bytes:
         """See :class:`Packed`."""
-        assert isinstance(member.at, zipfile.ZipInfo)
         try:
-            return self._zip.read(member.at)  # no longer than its entry says, whatever it holds; then checks the sum
+            found: bytes = self._zip.read(
+                member.at
+            )  # no longer than its entry says, whatever it holds; then checks the sum
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
             raise OSError(f"the archive is damaged there: {error}") from error
+        return found
 
 
 class Tar(Packed):
@@ -248,7 +249,7 @@ class Tar(Packed):
 
     kind = "tar"
 
-    def listing(self) -> Iterator[_Member]:
+    def listing(self) -> Iterator[Member]:
         """See :class:`Packed`."""
         for number, path in enumerate(self.paths):
             length = path.stat().st_size
@@ -261,28 +262,17 @@ class Tar(Packed):
                         raise ValueError(f"{path}: {info.name!r} is a link or no plain file; make the archive anew")
                     if info.offset_data + info.size > length:
                         raise ValueError(f"{path} ends within {info.name!r}: copy it again")
-                    yield _Member(info.name.removeprefix("./"), info.size, (number, info.offset_data))
+                    yield Member(info.name.removeprefix("./"), info.size, (number, info.offset_data))
 
-    def read(self, member: _Member) -> bytes:
+    def read(self, member: Member) -> bytes:
         """See :class:`Packed`."""
-        assert isinstance(member.at, tuple)
         number, offset = member.at
         with self.paths[number].open("rb") as file:  # each time, so that threads share no place in it
             file.seek(offset)
-            found = file.read(member.size)
+            found: bytes = file.read(member.size)
         if len(found) != member.size:
             raise OSError("the archive has become shorter")
         return found
-
-
-def tree_at(path: Path) -> Tree:
-    """The tree at a path: of a folder, of an archive, or of a folder that holds nothing but tar archives."""
-    if not path.is_dir():
-        return Zip(path) if path.suffix.lower() == ".zip" else Tar(path)
-    folder = Folder(path)
-    files, folders = folder.scan()
-    shards = [path / name for name in files if name.lower().endswith(".tar")]
-    return Tar(*shards) if shards and len(shards) == len(files) and not folders else folder
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
