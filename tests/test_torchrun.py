@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,8 +98,8 @@ def test_a_killed_process_is_started_anew_and_the_run_goes_on(victim: int, tmp_p
 
 
 @pytest.mark.slow
-def test_stopped_gently_and_continued_by_another_number_of_processes(tmp_path: Path) -> None:
-    """By one process with two micro-batches, then by two again: the bits of the run that two never stopped."""
+def test_stopped_gently_and_continued_elsewhere_by_another_number_of_processes(tmp_path: Path) -> None:
+    """A copy by one process with two micro-batches, a copy of that by two: the bits of the run never stopped."""
     whole = trained(tmp_path / "whole")
     run, place = tmp_path / "run", 0
     job, told = start(*RUN, "--run", str(run)), []
@@ -108,6 +109,7 @@ def test_stopped_gently_and_continued_by_another_number_of_processes(tmp_path: P
         told.append(job.communicate(timeout=60)[1])
         assert job.returncode != 0 and place < max(checkpoints(run)) < 40960
         place = max(checkpoints(run))
+        run = Path(shutil.copytree(run, tmp_path / f"elsewhere {processes}" / "run"))
         job = start("resume", str(run), f"--set=training.accumulate={parts}", processes=processes)
     told.append(end(job)[1])
     assert "the run goes on with processes 1, not 2" in told[1] and "goes on with processes 2, not 1" in told[2]
