@@ -39,6 +39,7 @@ __all__ = ["Run", "write_bytes", "write_text"]
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _MANIFEST, _STATE = "MANIFEST.json", "state.json"
+FORMAT, _FORMAT = 1, "format"  # of a checkpoint; those from before there was one have none
 _FILE = re.compile(r"state\.json|[A-Za-z0-9_-]+\.safetensors")
 _FOLDER = re.compile(r"(\.old-)?([0-9]+)")
 # What systems answer that cannot sync a folder: Windows refuses to open one, some network disks to sync one.
@@ -177,7 +178,7 @@ class Run:
             OSError: The disk is full or failing; the older checkpoints are as they were.
         """
         assert images >= 0, images
-        state_bytes = _exact_json(state)
+        state_bytes = _exact_json({**state, _FORMAT: FORMAT})
         if keep < 1:
             raise ValueError(f"keep = {keep}; a run keeps at least 1 checkpoint")
         for name in groups:
@@ -219,15 +220,20 @@ class Run:
             warnings: One line for each newer checkpoint that was skipped, naming the damaged file.
 
         Raises:
-            ValueError: No checkpoint is sound, or the one at `images` is not.
+            ValueError: No checkpoint is sound, or the one at `images` is not, or it has another format.
         """
         warnings: list[str] = []
         for number, folder in self._folders():
             if images is None or number == images:
                 try:
-                    return *_read_checkpoint(folder), warnings
+                    groups, state = _read_checkpoint(folder)
                 except (OSError, ValueError) as error:
                     warnings.append(f"checkpoint {number} skipped: {error}")
+                    continue
+                if (was := state.pop(_FORMAT, 1)) != FORMAT:
+                    advice = "install the version of organza that wrote it"
+                    raise ValueError(f"{folder} has format {was!r}, this version reads {FORMAT}; {advice}")
+                return groups, state, warnings
         wanted = "checkpoint" if images is None else f"checkpoint {images}"
         others = [] if images is None else [number for number in self.checkpoints() if number != images]
         advice = f"choose one of {others}" if others else "organza train starts a new run"

@@ -93,6 +93,13 @@ def test_dataset_json(folder):
     assert 'must be {"labels"' in refusal(folder)
 
 
+def test_a_sheet_as_windows_saves_it(folder):
+    """With a mark of the byte order, and two characters at the end of each line; and "nan" may be a class's name."""
+    rows = ["file,label", *(f"{name},{label}" for name, label in zip(FILES, ["nan", "cat", "1", "cat"], strict=True))]
+    (folder / "labels.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    assert open_data(folder).labels == ("1", "cat", "nan") and open_data(folder).y.tolist() == [2, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -104,6 +111,8 @@ def test_dataset_json(folder):
         (["a1.png,1", "a2.png,"], "no empty ones"),
         (["a1.png,1,x"], "must be finite numbers"),
         (["a1.png,1,nan"], "must be finite numbers"),
+        (["a1.png,0.5", "a2.png,nan"], "must be finite numbers"),
+        (["a1.png,0.5", "a2.png,-inf"], "must be finite numbers"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder, rows, said):

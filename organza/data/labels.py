@@ -147,6 +147,9 @@ def _from_csv(where: str, text: str, files: set[str]) -> list[_Row]:
         return [(row[0], int(each[0])) for row, each in zip(rows, cells, strict=True)]
     numbers = [_numbers(each) for each in cells]
     several = bool(cells) and len(cells[0]) > 1
+    several |= any(each is not None for each in numbers) and all(
+        map(_is_number, [cell for each in cells for cell in each])
+    )
     if not several and any(each is None for each in numbers):
         return [(row[0], each[0]) for row, each in zip(rows, cells, strict=True)]
     for row, each in zip(rows, numbers, strict=True):
@@ -186,6 +189,15 @@ def _numbers(values: Sequence[Any]) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         return None
     return found if found and len(found) == len(values) and all(map(math.isfinite, found)) else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it reads as a number, if only as NaN or infinity."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(name: str) -> str:
