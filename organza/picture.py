@@ -75,6 +75,15 @@ def grid(x: Tensor, columns: int | None = None, pad: int = 2) -> Array:
     return np.ascontiguousarray(picture[: rows * h - pad, : columns * w - pad])
 
 
+def pairs(x: Tensor, y: Tensor) -> Array:
+    """Images beside others, (N, C, H, W) each, in [-1, 1] or bytes: two that belong together touch."""
+    import torch
+
+    shown = [opaque(each) for each in (x, y)]
+    together = torch.cat([(each if each.dtype == torch.uint8 else to_uint8(each)).cpu() for each in shown], 3)
+    return grid(together, columns=math.ceil(math.sqrt(len(x) / 2)))  # as wide as high, at two widths a pair
+
+
 def opaque(x: Tensor) -> Tensor:
     """Lays images with alpha, (N, 2 or 4, H, W), bytes or floats in [-1, 1], on white: bytes (N, 1 or 3, H, W).
 

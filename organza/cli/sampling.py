@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -199,10 +198,7 @@ def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"--nearest needs the training data: {error}; give it by --data") from None
     index, distance = nearest(x, examples)
-    shown = [picture.opaque(each) for each in (x, examples[index.to(examples.device)])]
-    pairs = [(each if each.dtype == torch.uint8 else picture.to_uint8(each)).cpu() for each in shown]
-    # Two that belong together touch; between pairs is the grid's gap.  As wide as high, at two widths a pair.
-    picture.save(picture.grid(torch.cat(pairs, 3), columns=math.ceil(math.sqrt(len(x) / 2))), target)
+    picture.save(picture.pairs(x, examples[index.to(examples.device)]), target)
     return {"median": float(distance.median()), "index": index.tolist(), "distance": distance.tolist()}
 
 

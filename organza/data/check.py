@@ -85,11 +85,8 @@ def check(source: str) -> tuple[Check, Data]:
         source += "[bad=skip]" if found.refused and "[bad=" not in source else ""
         source += f"[resize={found.side}]" if len(sizes) > 1 and "[resize=" not in source else ""
     data = open_data(source)
-    spec, names = data.spec, data.labels or tuple(map(str, range(data.spec.classes)))
-    counts, unlabelled = dict[str, int](), 0
-    if spec.classes and data.y is not None:
-        counts = dict(zip(names, data.y[data.y >= 0].bincount(minlength=spec.classes).tolist(), strict=True))
-        unlabelled = int((data.y < 0).sum())
+    counts = data.counts()
+    unlabelled = len(data) - sum(counts.values()) if counts else 0
     called = data.files or tuple(map(str, range(len(data))))
     groups = _equal(data.x)
     same = [[called[i] for i in group] for group in groups]
@@ -100,7 +97,7 @@ def check(source: str) -> tuple[Check, Data]:
         if i not in known or known[i] != known.get(j)
     ] if data.x.ndim == 4 else []  # fmt: skip
     dtype = str(data.x.dtype).removeprefix("torch.")
-    about = (data.name, spec.shape, dtype, len(data), counts, unlabelled, dict(sizes), data.lossy)
+    about = (data.name, data.spec.shape, dtype, len(data), counts, unlabelled, dict(sizes), data.lossy)
     made = Check(*about, data.notes, data.left_out, same, near)
     made.warnings.extend(_warnings(made))
     return made, data

@@ -29,6 +29,7 @@ __all__ = ["Data", "Source", "Spec", "held_out", "names", "open_data"]
 SPLITS = ("train", "test")
 _PART = re.compile(r"(?P<whole>.+)\[(?P<part>[^\[\]]*)\]")
 _WHICH = re.compile(r"(?P<start>\d*):(?P<stop>\d*)|fold%(?P<folds>\d+)(?P<sign>!?=)(?P<fold>\d+)")
+_TOLD = 100  # files that were left out
 _DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
 
 
@@ -139,6 +140,32 @@ class Data:
         """The same data on a device; shares memory if it is there already."""
         there = self._mapped(lambda each: each.to(device))
         return self.but(x=there.x, y=there.y)
+
+    def counts(self) -> dict[str, int]:
+        """How many examples each class has, by its name; empty where there are no classes."""
+        classes = self.spec.classes
+        if not classes or self.y is None:
+            return {}
+        found = self.y[self.y >= 0].cpu().bincount(minlength=classes).tolist()
+        return dict(zip(self.labels or map(str, range(classes)), found, strict=True))
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, as JSON: the numbers that describe it, what is unusual, and its digest."""
+        counts = self.counts()
+        return {
+            "name": self.name,
+            "count": len(self),
+            "shape": list(self.spec.shape),
+            "dtype": str(self.x.dtype).removeprefix("torch."),
+            "classes": counts,
+            "unlabelled": len(self) - sum(counts.values()) if counts else 0,
+            "condition": list(self.spec.condition),
+            "lossy": self.lossy,
+            "notes": list(self.notes),
+            "left_out": list(self.left_out[:_TOLD]),
+            "left_out_count": len(self.left_out),
+            "digest": self.digest,
+        }
 
     def but(self, **fields: Any) -> "Data":
         """The same x and y with another name or other values, whose digest is known if this one's is."""

@@ -70,7 +70,7 @@ def brief(
         discriminator_optimizer=rule,
         half_life=Linear(0, 10_000, images=100_000),
         labelled=labelled,
-        sample_every=sample_every,
+        sample_every=min(sample_every, max(batch, images // 8)),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from organza.pretrained import translates
-from organza.report import curves, pictures, scores
+from organza.report import curves, data, pictures, scores
 from organza.run import Run, write_text
 
 __all__ = ["write"]
@@ -23,6 +23,7 @@ __all__ = ["write"]
 HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|generator_batch|channels_last|.*_every")  # not for the table
 NAMES = {"half_life": "EMA half-life, in images", "generator_optimizer": "G’s optimizer"}
 NAMES |= {"discriminator_optimizer": "D’s optimizer", "prior": "Prior of z"}
+NEAREST = "Two and two are a pair: a sample, left, and the training image nearest to it, right."
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--text:#1b1f27;--ink:#5b6270;--grid:#e6e8ec;--wash:#f5f6f8;
 --d:#d9580d;--g:#2b6be4;--real:#0d8a6a;--more:#8a4fd3;--rest:#7b8494}
@@ -50,6 +51,8 @@ pre{background:var(--wash);border-radius:6px;padding:.7rem 1rem;overflow-x:auto;
 .scores [colspan]{font-size:.88rem;color:var(--ink);padding:0 0 .5rem} .scores details{margin:0}
 .scores pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}
 .flag{display:block;font-size:.88rem;color:var(--d)} .square{max-width:21.5rem}
+.bars td{white-space:nowrap} .bars td:nth-child(2){width:min(28vw,20rem)}
+.bars i{display:block;height:.8rem;margin-top:.4rem;background:var(--real)}
 .nearest{margin-top:2.2rem} .nearest figure{overflow-x:auto} .nearest img{min-width:28rem}
 """
 
@@ -83,10 +86,10 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{name} – organza</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>
 <h1>{name}</h1><p class="facts">{" · ".join(facts)}</p>
-{pictures.samples(run.path)}{scores.section(run.path, shown)}
+{pictures.samples(run.path)}{scores.section(run.path, shown) + _nearest(run.path)}
 <h2>Curves</h2>
 {curves.curves(columns, equilibrium, speed)}
-<h2>The plan</h2>
+{data.section(run.path)}<h2>The plan</h2>
 {_plan(plan)}
 <h2>What next</h2>
 {_next(str(run.path), 2 * max(shown, aim), "python" in plan, translates(plan.get("generator")))}
@@ -94,6 +97,14 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 """
     write_text(run.path / "report.html", page)
     return run.path / "report.html"
+
+
+def _nearest(folder: Path) -> str:
+    """The last samples beside the training images nearest to them, unless an evaluation has chosen some."""
+    if (folder / "evaluation" / "nearest.png").exists():
+        return ""
+    shown = pictures.nearest(folder / "nearest.png", NEAREST)
+    return f'<div class="nearest"><h3>Nearest training examples</h3>{shown}</div>' if shown else ""
 
 
 def _settings(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import warnings
@@ -17,13 +18,17 @@ from organza import picture
 from organza.data import Data
 from organza.distributed import first, spread
 from organza.model import Model
-from organza.run import Run
+from organza.nearest import nearest
+from organza.run import Run, write_text
 from organza.training.state import State, changed
 
 if TYPE_CHECKING:
     from organza.run import Groups
 
 __all__ = ["Judge", "Keeper", "Unwritten", "writing"]
+
+
+_SEARCHED = 2**29  # numbers of examples that are searched for the nearest at the end, a minute's work at most
 
 
 class Unwritten(ValueError):
@@ -81,6 +86,7 @@ class Keeper:
             self._restore()
         elif run is not None:
             run.rewind(-1)  # of a run that was killed before its first checkpoint
+            write_text(run.path / "data.json", json.dumps(state.data.summary(), indent=2) + "\n")
             self._show(run)
 
     def _restore(self) -> None:
@@ -171,6 +177,11 @@ class Keeper:
         drawn = picture.draw(x if x.ndim == 4 else model.restore(x), data.x, columns)
         if drawn is not None:
             picture.save(drawn, run.path / "samples" / f"{state.images}.png")
+        if x.ndim == 4 and state.images >= state.training.images and len(data.spec.condition) != 3:
+            examples = data.x[:: math.ceil(data.x.numel() / _SEARCHED)]
+            examples = examples if examples.dtype == torch.uint8 else data.values.inside(examples)
+            index, _ = nearest(x[:32], examples)
+            picture.save(picture.pairs(x[:32], examples[index.to(examples.device)]), run.path / "nearest.png")
 
 
 def _across(model: Model, data: Data, seed: int) -> Tensor:
