@@ -6,6 +6,7 @@ Skipped where there is no Chromium.
 import re
 import shutil
 import subprocess
+from html import escape
 
 import pytest
 
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
 CSP = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
-WIDTH = "<script>document.documentElement.dataset.wide = document.documentElement.scrollWidth</script>"
+# A window is at least 500 pixels wide; a frame may be narrower.
+FRAME = """<iframe style="width:{width}px;border:0" srcdoc="{page}" onload="
+document.documentElement.dataset.wide = this.contentDocument.documentElement.scrollWidth"></iframe>"""
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +58,8 @@ def test_a_page_that_asks_for_more_is_found_out(report, tmp_path):
     assert any("Content Security Policy" in line for line in opened(spoilt, 1200)[1])
 
 
-@pytest.mark.parametrize("width", [360, 390, 1200])
+@pytest.mark.parametrize("width", [360, 412, 1100])
 def test_nothing_is_wider_than_the_screen(report, tmp_path, width):
     page = tmp_path / "page.html"
-    page.write_text(CSP.sub("", report.read_text()).replace("</body>", f"{WIDTH}</body>"))
-    assert int(re.search(r'data-wide="(\d+)"', opened(page, width)[0])[1]) <= width
+    page.write_text(FRAME.format(width=width, page=escape(CSP.sub("", report.read_text()))))
+    assert int(re.search(r'data-wide="(\d+)"', opened(page, 1200)[0])[1]) <= width
