@@ -23,7 +23,18 @@ from organza.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 GUIDE, TABLE = ROOT / "docs/first-gan.md", ROOT / "docs/recipes.md"
-GUIDES = ("first-gan", "recipes", "conditions", "metrics", "theory", "lectures", "distributed", "reliability", "data")
+GUIDES = (
+    "first-gan",
+    "recipes",
+    "conditions",
+    "metrics",
+    "theory",
+    "lectures",
+    "distributed",
+    "reliability",
+    "data",
+    "json",
+)
 NAMES = ("README.md", *(f"docs/{name}.md" for name in GUIDES))
 DOCUMENTS = [path for path in map(ROOT.joinpath, NAMES) if path.exists()]
 every = pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])

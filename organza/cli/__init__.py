@@ -5,7 +5,7 @@ Exit codes: 0 done; 2 the user's mistake, one clear line each, nothing written; 
 """
 
 # isort: off  (the order of the help)
-from organza.cli import data, recipes, sampling, scores, training, translate
+from organza.cli import data, recipes, sampling, scores, tensorboard, training, translate
 
 # isort: split
 from organza.cli import lab
@@ -13,4 +13,4 @@ from organza.cli import lab
 # isort: on
 from organza.cli.shell import app, main, run
 
-__all__ = ["app", "data", "lab", "main", "recipes", "run", "sampling", "scores", "training", "translate"]
+__all__ = ["app", "data", "lab", "main", "recipes", "run", "sampling", "scores", "tensorboard", "training", "translate"]
