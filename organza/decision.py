@@ -163,8 +163,19 @@ def decide(
         plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
     elif timed and held < room:
         speed = measure(plan, data, device)
-    left = [f"left out {len(data.left_out)}: {data.left_out[0]}"] if data.left_out else []
-    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), (*data.notes, *left))
+    return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), _notes(plan, data))
+
+
+def _notes(plan: Plan, data: Data) -> tuple[str, ...]:
+    """What is unusual about the data, and what of them the plan has no use for."""
+    notes = [*data.notes]
+    if data.left_out:
+        notes.append(f"left out {len(data.left_out)}: {data.left_out[0]}")
+    if data.spec.classes and len(data.files) and not (plan.conditional or plan.training.get("labelled")):
+        notes.append(
+            f"the labels of {data.spec.classes} classes are not used: --recipe conditional makes samples by label"
+        )
+    return tuple(notes)
 
 
 def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float, speed: float | None) -> list[Choice]:

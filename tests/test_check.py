@@ -119,7 +119,9 @@ def test_train_reads_as_asked(messy, organza, tmp_path):
     run = tmp_path / "run"
     options = ["--bad-images", "skip", "--resize", "8", "--recipe", "mlp", "--images", "256", "--run", str(run)]
     code, _, said = organza("train", str(messy), *options)
-    assert not code and "left out 2: " in said and "several frames" in said
+    assert (
+        not code and "left out 2: " in said and "several frames" in said and "labels of 2 classes are not used" in said
+    )
     assert json.loads((run / "plan.json").read_text())["data"] == f"{messy}[bad=skip][resize=8]"
     assert organza("resume", str(run), "--images", "512")[0] == 0
     code, _, said = organza("train", str(messy), "--resize", "tiny")

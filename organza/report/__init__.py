@@ -51,7 +51,7 @@ pre{background:var(--wash);border-radius:6px;padding:.7rem 1rem;overflow-x:auto;
 .scores [colspan]{font-size:.88rem;color:var(--ink);padding:0 0 .5rem} .scores details{margin:0}
 .scores pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}
 .flag{display:block;font-size:.88rem;color:var(--d)} .square{max-width:21.5rem}
-.bars td{white-space:nowrap} .bars td:nth-child(2){width:min(28vw,20rem)}
+.bars td{overflow-wrap:normal} .bars td:nth-child(2){width:min(28vw,20rem)}
 .bars i{display:block;height:.8rem;margin-top:.4rem;background:var(--real)}
 .nearest{margin-top:2.2rem} .nearest figure{overflow-x:auto} .nearest img{min-width:28rem}
 """
