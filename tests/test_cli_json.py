@@ -18,7 +18,7 @@ TYPES = {"text": str, "number": int | float, "integer": int, "yes or no": bool, 
 def documented():
     """{"train": {"run": ["text"], ...}}: the tables of the page."""
     found = {}
-    for name, body in re.findall(r"^## `organza ([\w -]+?)`.*?\n(.*?)(?=^## |\Z)", TABLES.read_text(), re.M | re.S):
+    for name, body in re.findall(r"^## ([\w -]+)\n(.*?)(?=^## |\Z)", TABLES.read_text(), re.M | re.S):
         rows = re.findall(r"^\| `([\w.]+)` \| ([\w ,]+?) \|", body, re.M)
         found[name] = {key: [kind.strip() for kind in kinds.split(",")] for key, kinds in rows}
     return found
