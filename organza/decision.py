@@ -137,6 +137,8 @@ def decide(
             )
         images = changes["training.images"]  # so that schedules which span the run agree with it
     one_length(images, minutes)
+    if len(data) < 2:
+        raise ValueError(f"{data.name} holds one example: G would only copy it; give at least 2, better thousands")
     where = pick_device(device)
     reasons: tuple[Choice, ...] = ()
     if recipe is None:

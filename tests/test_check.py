@@ -96,7 +96,7 @@ def test_the_command(messy, organza, tmp_path):
     assert code == 2 and "must end in .png" in said
 
 
-@pytest.mark.parametrize("made", ["missing", "empty", "text", "deep", "film"])
+@pytest.mark.parametrize("made", ["missing", "empty", "text", "deep", "film", "one"])
 def test_what_is_no_data(made, organza, tmp_path):
     path = tmp_path / "photos"
     if made != "missing":
@@ -107,6 +107,8 @@ def test_what_is_no_data(made, organza, tmp_path):
         write(path / "a" / "b" / "1.png")
     elif made == "film":
         (path / "film.mp4").write_bytes(bytes(999))
+    elif made == "one":
+        write(path / "1.png")
     for command in ("data", "train"):
         code, out, said = organza(command, str(path))
         assert code == 2 and not out and "photos" in said.strip().splitlines()[-1] and "Traceback" not in said

@@ -1,7 +1,10 @@
 """docs/json.md: what --json prints is what stands there, command by command, key by key."""
 
 import json
+import os
 import re
+import subprocess
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +92,16 @@ def test_a_mistake_is_an_object_too(organza):
         and json.loads(out).keys() == {"error"}
         and said.strip().splitlines()[-1] == f"organza: {json.loads(out)['error'][0]}"
     )
+
+
+def test_tab_completes():
+    command = str(Path(sysconfig.get_path("scripts")) / "organza")
+
+    def completed(words):
+        count = str(len(words.split()) - 1)
+        asked = {**os.environ, "_ORGANZA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        done = subprocess.run([command], env=asked, capture_output=True, text=True, timeout=60)
+        return done.stdout.split()
+
+    assert completed("organza tr") == ["train", "translate"]
+    assert completed("organza train --re") == ["--recipe", "--resize"]

@@ -326,7 +326,7 @@ def _checked_path(source: str | os.PathLike[str]) -> Path:
         )
     if is_file or os.path.isdir(path):
         return path
-    if len(path.parts) > 1 or path.suffix:
+    if len(path.parts) > 1 or path.suffix or str(source).rstrip().endswith(("/", os.sep)):
         raise ValueError(f"{path}: there is no such file or folder")
     raise _unknown("data set or file", str(source), names())
 
