@@ -75,7 +75,7 @@ def double():
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "r3gan-tiny" else ()) for n in CASES])
 def test_a_fast_step_is_a_plain_step(name, monkeypatch):
     losses, changes = CASES[name]
     data = open_data("digits")
