@@ -24,7 +24,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
     """The default: small networks that make digits within three minutes on two cores.
 
     Images: a small DCGAN pair, the non-saturating objective with lazy R1, one batch of fakes for both players' steps,
-    small batches, a moving average of G, and a learning rate that falls to 2 % over the second half.
+    small batches, a moving average of G, and a learning rate that falls to 2 % over the last quarter.
     Other data, such as points of the plane, vectors, signals, or images below 8 x 8: perceptrons and RpGAN with R1 and
     R2, which loses no modes.
 
@@ -48,7 +48,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
         objective=NonSaturating(),
         terms=(Lazy(R1(0.5), every=8),),
         joint=True,
-        training=brief(images, sample_every=20_000),
+        training=brief(images, sample_every=20_000, held=0.75),
     )
 
 
@@ -59,9 +59,14 @@ def brief(
     labelled: bool = False,
     sample_every: int = 50_000,
     rate: float = 1e-3,
+    held: float = 0.5,
 ) -> Training:
-    """How ``quick`` plays, and small networks like its own: small batches, one of fakes for both players' steps."""
-    rule = Adam(Linear(rate, 2e-5, images=images - images // 2, hold=images // 2), *betas)
+    """How ``quick`` plays, and small networks like its own: small batches, one of fakes for both players' steps.
+
+    The learning rate falls to 2e-5 when that share of the images has been ``held``.
+    """
+    hold = int(held * images)
+    rule = Adam(Linear(rate, 2e-5, images=images - hold, hold=hold), *betas)
     return Training(
         images=images,
         batch=batch,
