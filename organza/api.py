@@ -16,7 +16,7 @@ from torch import nn
 from organza import __version__, evaluation, pretrained, report
 from organza import scores as of_a_run
 from organza.data import Data, open_data
-from organza.decision import Decision, decide, fastest, fitting, measure, one_length, prepare
+from organza.decision import Decision, decide, fastest, fitting, fulfils, measure, one_length, prepare
 from organza.device import pick_device
 from organza.distributed import first, join, rank, restarts
 from organza.evaluation import Evaluation
@@ -91,24 +91,17 @@ def train(
         ValueError: One line for each mistake; nothing is written then.
     """
     join()
-    again, most = restarts()
-    if most and run is None:
+    again, may = restarts()
+    if may and run is None:
         raise ValueError("with --max-restarts give --run too, so that what is started anew finds what it had begun")
-    if again and run is not None and first(lambda: (Path(run) / "plan.json").exists()):
+    asked = {"training.seed": seed, **(changes or {})}
+    if again and run is not None and first(lambda: Run.exists(run) and fulfils(_plan(Run(run)), recipe, images, asked)):
         return resume(run, data=data, device=device, watch=watch)
     data = open_data(data)
     if run is not None:
         first(lambda: Run.check_free(run))
-    decision = decide(
-        data,
-        recipe,
-        images=images,
-        minutes=minutes,
-        seed=seed,
-        device=device,
-        changes=changes,
-        timed=recipe is None,
-    )
+    settings: dict[str, Any] = {"images": images, "minutes": minutes, "seed": seed, "device": device}
+    decision = decide(data, recipe, **settings, changes=changes, timed=recipe is None)
     plan = Plan.read(first(decision.plan.json))  # measured on several machines, the length is that of one of them
     if tell is not None:
         tell(decision)

@@ -168,6 +168,15 @@ def decide(
     return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), _notes(plan, data))
 
 
+def fulfils(plan: Plan, recipe: str | None, images: int | None, changes: Mapping[str, Any]) -> bool:
+    """Whether a run with this plan is what is asked for, as far as that goes."""
+    named = recipe is None or plan.recipe == recipe
+    return named and images in (None, plan.training["images"]) and plan.set(changes) == plan
+
+
+_VIEWS = 200  # of each example, below which a generator of small pictures is far from what it can be
+
+
 def _notes(plan: Plan, data: Data) -> tuple[str, ...]:
     """What is unusual about the data, and what of them the plan has no use for."""
     notes = [*data.notes]
@@ -176,6 +185,11 @@ def _notes(plan: Plan, data: Data) -> tuple[str, ...]:
     if data.spec.classes and len(data.files) and not (plan.conditional or plan.training.get("labelled")):
         notes.append(
             f"the labels of {data.spec.classes} classes are not used: --recipe conditional makes samples by label"
+        )
+    views, side = plan.training["images"] / len(data), min(data.spec.shape[1:], default=0)
+    if data.files and side >= 64 and views < _VIEWS:
+        notes.append(
+            f"each is seen {views:,.0f} times, which is little: train longer, or faster by --resize {side // 2}"
         )
     return tuple(notes)
 

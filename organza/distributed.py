@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -34,6 +35,14 @@ def join() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # each process has a GPU of its machine
+    if (
+        int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+        and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    ):
+        warnings.warn(  # pytorch keeps addresses of the dead in that store
+            "what is restarted may wait for ever for what has died: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 first",
+            stacklevel=2,
+        )
     group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     atexit.register(group.destroy_process_group)
 
@@ -48,11 +57,13 @@ def world() -> int:
     return group.get_world_size() if _together() else 1
 
 
-def restarts() -> tuple[int, int]:
-    """Return how many times torchrun has started these processes anew because one had died, and how often it would."""
+def restarts() -> tuple[bool, ...]:
+    """Return whether torchrun has started these processes anew because one had died, and whether it would.
+
+    A machine whose own processes were well counts no restart when another's died: what any has counted, all have.
+    """
     names = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
-    so_far, most = (int(os.environ.get(name, "0")) if _together() else 0 for name in names)
-    return so_far, most
+    return agreed(*(int(os.environ.get(name, "0")) > 0 for name in names))
 
 
 def share(n: int) -> range:

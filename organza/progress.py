@@ -30,6 +30,7 @@ class Watch:
         self.task: Any = None
         self.state: State | None = None
         self.signal: int | None = None
+        self.handlers: dict[signal.Signals, Any] = {}
         self.begin = self.shown = time.monotonic()
         self.first = 0
         self.expected: dict[str, float] = {}
@@ -37,6 +38,10 @@ class Watch:
     def say(self, text: str) -> None:
         """Print a line about what is being done."""
         self.console.print(text, style="dim", highlight=False, soft_wrap=True)
+
+    def listen(self) -> None:
+        """Let Ctrl-C and SIGTERM ask for a gentle end, now that there is something to save; before, they end all."""
+        self.handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(self, number: int, frame: object) -> None:
         """Ask for the end after this round; a second signal ends the program at once."""
@@ -56,6 +61,7 @@ class Watch:
 
     def _start(self, state: State, now: float) -> None:
         self.state, self.begin, self.shown, self.first = state, now, now, state.images
+        self.listen()
         self.expected = state.game.equilibrium()
         sizes = [sum(w.numel() for w in net.parameters()) for net in state.game.players.values()]
         self.say(
@@ -132,12 +138,11 @@ class Watch:
 def playing(as_json: bool) -> Iterator[Watch]:
     """A watch that Ctrl-C and SIGTERM end gently."""
     watch = Watch(as_json)
-    before = {number: signal.signal(number, watch.stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield watch
     finally:
         watch.end()
-        for number, handler in before.items():
+        for number, handler in watch.handlers.items():
             signal.signal(number, handler)
 
 

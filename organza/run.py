@@ -5,7 +5,7 @@
     RUN/samples/IMAGES.png        pictures by the way
     RUN/checkpoints/IMAGES/       GROUP.safetensors ..., state.json, MANIFEST.json
     RUN/best.json                 which checkpoint a score found best; it stays
-    RUN/model/, RUN/scores.json, RUN/evaluation/, RUN/report.html   written by others
+    RUN/data.json, RUN/nearest.png, RUN/scores.json, RUN/evaluation/, RUN/report.html   written by others
 
 A checkpoint is *complete* when every file named in its manifest is there in its full size, and *sound* when
 every SHA-256 matches too. `Run.save` writes to `.tmp-IMAGES`, syncs each file, then the folder, and renames:
@@ -39,6 +39,7 @@ __all__ = ["Run", "write_bytes", "write_text"]
 StrPath: TypeAlias = str | os.PathLike[str]
 
 _MANIFEST, _STATE = "MANIFEST.json", "state.json"
+_BEGUN = {".plan.json.tmp", ".lock"}  # what a kill may leave of a run not begun
 FORMAT, _FORMAT = 1, "format"  # of a checkpoint; those from before there was one have none
 _FILE = re.compile(r"state\.json|[A-Za-z0-9_-]+\.safetensors")
 _FOLDER = re.compile(r"(\.old-)?([0-9]+)")
@@ -82,11 +83,15 @@ class Run:
     @staticmethod
     def check_free(path: StrPath) -> None:
         """Raises the ValueError of :meth:`create` if something is at `path` already."""
-        path = Path(path)
-        if (path / "plan.json").exists():
+        if Run.exists(path := Path(path)):
             raise ValueError(f"{path} exists; organza resume {path} continues it, or choose another --run")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and {each.name for each in path.iterdir()} <= _BEGUN):
             raise ValueError(f"{path} exists and is not a run; choose another --run")
+
+    @staticmethod
+    def exists(path: StrPath) -> bool:
+        """Whether there is a run."""
+        return (Path(path) / "plan.json").exists()
 
     @property
     def plan(self) -> dict[str, Any]:

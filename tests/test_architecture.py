@@ -47,7 +47,7 @@ LAYERS = {
     "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run", "values"}),
     "scores": (1, {"run", "picture", "metrics"}),
-    "data": (1, {"values", "joint", "lock"}),
+    "data": (1, {"values", "joint", "lock", "device"}),
     **dict.fromkeys(("metrics", "run"), (1, {"distributed"})),
     "nearest": (1, {"values"}),
     **dict.fromkeys(L2, (2, BELOW_2)),

@@ -41,7 +41,7 @@ def messy(tmp_path):
 
 def test_a_messy_folder(messy):
     found, data = check(str(messy))
-    assert found.data == data.name == f"{messy}[bad=skip][resize=16]" and found.count == len(data) == 40
+    assert found.data == data.name == f"{messy}[resize=16][bad=skip]" and found.count == len(data) == 40
     assert found.classes == {"cat": 8, "dog": 32} and found.shape == (3, 16, 16) and found.lossy
     assert found.sizes == {"24 x 24": 39, "80 x 80": 1} and list(found.sizes) == ["24 x 24", "80 x 80"]
     assert found.same == [["cat/3.png", "cat/copy.png"]] and found.near == [["dog/4.png", "dog/close.png"]]
@@ -55,6 +55,16 @@ def test_a_messy_folder(messy):
         "loss",
     ):
         assert any(word in line for line in found.warnings), word
+
+
+def test_a_file_that_is_cut_short_is_named(messy):
+    whole = (messy / "dog" / "9.png").read_bytes()
+    for path in (messy / "dog" / "empty.png", messy / "dog" / "film.mov"):
+        path.unlink()
+    assert check(str(messy))[0].data == f"{messy}[resize=16]"
+    (messy / "dog" / "9.png").write_bytes(whole[: len(whole) - 90])  # its header is sound
+    found, _ = check(str(messy))
+    assert found.data == f"{messy}[resize=16][bad=skip]" and len(found.left_out) == 1 and "9.png" in found.left_out[0]
 
 
 def test_built_in_and_plain_data():

@@ -190,7 +190,7 @@ def test_out_of_memory_says_what_to_do_and_the_run_goes_on_in_parts(tmp_path: Pa
         learn(self, player, *rest, **more)
 
     monkeypatch.setattr(State, "learn", short)
-    with pytest.raises(OutOfMemory, match=r"at image 2048, with 256 of 256 .*--set training.accumulate=2 halves that"):
+    with pytest.raises(OutOfMemory, match=r"at image 2048, with 256 of 256 .*--set training.accumulate=2 takes less"):
         oz.train("ring", run=tmp_path / "run", **words)
     with pytest.warns(UserWarning, match="goes on with accumulate=2, not 1: the last bits may differ"):
         model = oz.resume(tmp_path / "run", changes={"training.accumulate": 2})
@@ -213,7 +213,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch) -> None:
 
 def test_the_second_signal_ends_the_program_at_once() -> None:
     """The first is only noted, and the system's own answer is put back."""
+    before = signal.getsignal(signal.SIGTERM)
     with playing(as_json=False) as watch:
+        assert signal.getsignal(signal.SIGTERM) is before  # while data are read there is nothing to save
+        watch.listen()
         watch.stop(signal.SIGTERM, None)
         assert watch.signal == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) == watch.stop

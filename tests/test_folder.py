@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from organza.data import open_data
+from organza.data import open_data, store
 from organza.data.folder import How
 
 
@@ -113,7 +113,9 @@ def bad_folder(folder):
 def test_bad_files_are_an_error_or_left_out(tmp_path):
     bad_folder(tmp_path)
     said = refusal(tmp_path)
-    assert "empty.png" in said and "3 of 6 files cannot be read; [bad=skip] leaves them out" in said
+    assert (
+        "empty.png" in said and "3 of 6 files cannot be read; --bad-images skip, or [bad=skip] leaves them out" in said
+    )
     assert "64 x 64" in refusal(f"{tmp_path}[bad=skip]")  # the broken one, which differs
     data = open_data(f"{tmp_path}[bad=skip][resize=8]")
     assert data.files == ("1.png", "2.png") and np.array_equal(data.x[1].permute(1, 2, 0), pixels(seed=2))
@@ -139,6 +141,16 @@ def test_bad_files_of_classes(tmp_path):
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "1.png").write_bytes(b"x")
     assert "no image of the class owl can be read" in refusal(f"{tmp_path}[bad=skip][resize=8]")
+
+
+@pytest.mark.parametrize("least", [1, 10**9])
+def test_nothing_good_behind_sound_headers(tmp_path, monkeypatch, least):
+    monkeypatch.setattr(store, "LEAST", least)
+    monkeypatch.setenv("ORGANZA_CACHE", str(tmp_path / "cache"))
+    whole = write(tmp_path / "a" / "1.png", pixels(64, 64)).read_bytes()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "a" / name).write_bytes(whole[: len(whole) // 2])
+    assert "none of its images can be read; the first: " in refusal(f"{tmp_path / 'a'}[bad=skip]")
 
 
 def test_nothing_good_at_all(tmp_path):

@@ -160,7 +160,7 @@ def test_labels_beside_images_of_a_shard(tmp_path):
     ]
     data = open_data(shard(tmp_path / "a.tar", files))
     assert data.files == ("a.left.png", "b.png") and data.y.tolist() == [7, -1] and data.labels == ()
-    assert data.left_out == ("not read: 1 of .json", "not read: 1 of .txt")
+    assert data.notes == ("not read: 1 of .json", "not read: 1 of .txt")
     assert open_data(shard(tmp_path / "b.tar", [*files[:2], ("x/b.txt", b"a")])).y is None
     assert open_data(shard(tmp_path / "c.tar", [("x/1.png", image()), ("y/1.png", image())])).labels == ("x", "y")
 

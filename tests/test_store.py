@@ -50,7 +50,7 @@ def test_decoded_once_and_the_same(photos, decoded, monkeypatch):
     assert decoded() == 5
     same(first, second)
     monkeypatch.setattr(store, "LEAST", 10**9)
-    (store.place(str(photos), folder.How()) / "about.json").unlink()
+    (store.place(str(photos), None) / "about.json").unlink()
     same(open_data(photos), second)  # in memory
     assert decoded() == 10 and "digest" not in open_data(photos).__dict__ and "digest" in second.__dict__
     assert second.but(name="x").digest == second.digest and second.rows(torch.arange(2)).digest != second.digest
@@ -67,7 +67,7 @@ def test_what_is_mapped_may_be_changed_in_memory_alone(photos):
 )
 def test_made_anew(photos, decoded, change):
     open_data(photos)
-    place = store.place(str(photos), folder.How())
+    place = store.place(str(photos), None)
     source, count = photos, 10
     if change == "touched":
         os.utime(photos / "a" / "0.png", ns=(1, 1))
@@ -121,11 +121,13 @@ def test_bad_images_are_an_error_without_leavings(photos):
     data = open_data(f"{photos}[bad=skip]")
     assert len(data) == 5 and len(data.left_out) == 1 and data.y.tolist() == [0, 0, 0, 1, 1]
     same(data, open_data(f"{photos}[bad=skip]"))
+    with pytest.raises(ValueError, match=r"bad\.png cannot be read as an image .*\[bad=skip\] leaves them out"):
+        open_data(photos)  # also of what is kept
 
 
 def test_another_process_is_waited_for(photos, decoded):
     open_data(photos)
-    place = store.place(str(photos), folder.How())
+    place = store.place(str(photos), None)
     about = (place / "about.json").read_bytes()
     (place / "about.json").unlink()
     found = []
@@ -157,6 +159,6 @@ def test_shards(tmp_path, monkeypatch, decoded):
                 shard.add(file, f"{i:06}.{suffix}")
     data = open_data(shards)
     assert np.array_equal(data.x.permute(0, 2, 3, 1), expected) and data.y.tolist() == [0, 1, 2, 0, 1, 2]
-    assert data.left_out == ("not read: 6 of .pyd",)
+    assert data.notes == ("not read: 6 of .pyd",)
     same(open_data(shards), data)
     assert decoded() == 6 and open_data(shards / "part-001.tar").files == ("000002.png", "000003.png")

@@ -27,7 +27,12 @@ def start(*words: str, processes: int = 2, options: tuple[str, ...] = ()) -> sub
         command = [*TORCHRUN, "--nproc-per-node", str(processes), *(options or ("--standalone",))]
         command += ["-m", "--", "organza", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        text=True,
+        **pipes,
+    )
 
 
 def end(job: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:

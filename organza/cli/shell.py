@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -48,7 +49,12 @@ def run(command: Callable[..., Any]) -> int:
     try:
         return int(command(prog_name="organza", standalone_mode=False) or 0)
     except ValueError as error:
-        return _mistake(str(error))
+        return _mistake(str(error), type(error).__name__ in _OWN)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        advice = "make room, or the folder writable; what was saved before is whole"
+        return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone
             print(str(error) or error.format_message())  # type: ignore[attr-defined]
@@ -56,7 +62,7 @@ def run(command: Callable[..., Any]) -> int:
         if hasattr(error, "format_message"):  # the parser's own: unknown option, missing argument, bad number
             return _mistake(error.format_message() + _typed(error.format_message()))
         if type(error).__name__ in ("Exit", "Abort"):
-            return int(getattr(error, "exit_code", 1))
+            return int(getattr(error, "exit_code", 130))  # Abort is Ctrl-C before anything was begun
         raise
 
 
@@ -67,8 +73,14 @@ def _typed(message: str) -> str:
     return f", got {sys.argv[words.index(option[1]) + 2]!r}" if option and option[1] in words else ""
 
 
-def _mistake(text: str) -> int:
-    lines = text.splitlines() if os.environ.get("RANK", "0") == "0" else []  # of several processes one speaks
+_OWN = ("Diverged", "OutOfMemory", "Unwritten")  # what may happen to one process alone
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _mistake(text: str, own: bool = False) -> int:
+    """Tell it, in the first of several processes; what may be another's ``own``, in that too."""
+    number = os.environ.get("RANK", "0")
+    lines = text.splitlines() if number == "0" else [f"rank {number}: {line}" for line in text.splitlines() if own]
     if lines and "--json" in sys.argv:
         print(json.dumps({"error": lines}))
     for line in lines:

@@ -82,9 +82,11 @@ def check(source: str) -> tuple[Check, Data]:
     if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
         found = survey(tree_at(path))
         sizes = Counter({f"{width} x {height}": n for (width, height), n in found.sizes.most_common()})
-        source += "[bad=skip]" if found.refused and "[bad=" not in source else ""
         source += f"[resize={found.side}]" if len(sizes) > 1 and "[resize=" not in source else ""
-    data = open_data(source)
+    skip = "[bad=skip]" if sizes and "[bad=" not in source else ""
+    data = open_data(source + skip)
+    if skip and not data.left_out:  # nobody needs to say so
+        data = data.but(name=data.name.removesuffix(skip))
     counts = data.counts()
     unlabelled = len(data) - sum(counts.values()) if counts else 0
     called = data.files or tuple(map(str, range(len(data))))

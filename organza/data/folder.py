@@ -14,6 +14,7 @@ Large sets are decoded once, and kept: see `organza.data.store`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from organza.device import memory
 
 from . import store
 from .images import Header, decode, header, says
@@ -118,12 +121,13 @@ class Survey(NamedTuple):
 
 
 class _Listing(NamedTuple):
-    """Files that may be images, what is known of their labels, and what was left out, why."""
+    """Files that may be images, what is known of their labels, what was left out, why, and what was not looked at."""
 
     files: list[str]
     y: Tensor | None
     labels: tuple[str, ...]
     left_out: list[str]
+    notes: tuple[str, ...] = ()
 
 
 def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple)
@@ -138,39 +142,48 @@ def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple
         ValueError: If a file is no image or none of the module's, if images differ in size, if there are none, or if
             labels do not fit them; it names the first such file.
     """
-    place = store.place(tree.where(""), how)
-    known = store.find(place, stamp := tree.stamp())
-    if known is not None:
-        return Images(*known)
+    place, stamp = store.place(tree.where(""), how.size), tree.stamp()
+    known = store.find(place, stamp)
+    found = Images(*known) if known is not None else _read(tree, how, place, stamp)
+    if found.left_out and not how.skip:  # kept when they might be left out
+        raise ValueError(
+            f"{found.left_out[0]} ({len(found.left_out)} files; --bad-images skip, or [bad=skip] leaves them out)"
+        )
+    return found
+
+
+def _read(tree: Tree, how: How, place: Path, stamp: str) -> Images:
+    """Read it from its files, into the store if it is large."""
     listing = _listed(tree, how.skip)
     headers, refused = _headers(tree, listing.files, how.skip)
-    forms = _alike(tree, listing.files, headers, how)
-    shape, dtype = forms.shape, np.dtype(np.uint16 if forms.bits == 16 else np.uint8)
-    good = [place for place, found in enumerate(headers) if found is not None]
-    files = [listing.files[i] for i in good]
-    notes = _notes([found for found in headers if found is not None], how)
+    form = _alike(tree, listing.files, headers, how)
+    good = [i for i, header in enumerate(headers) if header is not None]
+    notes = (*_notes([header for header in headers if header is not None], how), *listing.notes)
 
     def together(x: Tensor, failed: dict[int, str]) -> Images:
-        kept = [i for place, i in enumerate(good) if place not in failed]
-        left_out = (*listing.left_out, *refused, *failed.values())
+        kept = [i for number, i in enumerate(good) if number not in failed]
+        if not kept:
+            raise ValueError(f"{tree.where('')}: none of its images can be read; the first: {failed[0]}")
         y = None if listing.y is None else listing.y[kept]
         _check_classes(tree, listing, y)
         lossy = any(headers[i].lossy for i in kept)  # type: ignore[union-attr]
+        left_out = (*listing.left_out, *refused, *failed.values())
         return Images(x, y, lossy, listing.labels, tuple(listing.files[i] for i in kept), notes, left_out)
 
-    chunks = partial(_decoded, tree, files, shape, dtype, how)
-    size = len(files) * prod(shape) * dtype.itemsize
-    if size >= store.LEAST:
-        kept = store.keep(place, stamp, shape, dtype, size, chunks, together)
-        if kept is not None:
-            return Images(*kept)
+    shape, dtype = (len(good), *form.shape), np.dtype(np.uint16 if form.bits == 16 else np.uint8)
+    chunks = partial(_decoded, tree, [listing.files[i] for i in good], form.shape, dtype, how)
+    size = prod(shape) * dtype.itemsize
+    kept = store.keep(place, stamp, shape, dtype, chunks, together) if size >= store.LEAST else None
+    if kept is not None:
+        return Images(*kept)
+    said = f"{shape[0]:,} images, {says(form.shape)}, do not fit into memory"
+    advice = f"free {size / 1e9:.1f} GB of disk for them, set ORGANZA_CACHE to another, or resize them"
+    if size > 0.8 * memory():
+        raise ValueError(f"{tree.where('')}: {said}: {advice}")
     try:
-        x = np.empty((len(files), *shape), dtype)
+        x = np.empty(shape, dtype)
     except MemoryError as error:
-        said = (
-            f"{len(files)} images, {says(shape)}, do not fit into memory, and no disk has {size / 1e9:.1f} GB for them"
-        )
-        raise ValueError(f"{tree.where('')}: {said}; free some, set ORGANZA_CACHE, or resize them") from error
+        raise ValueError(f"{tree.where('')}: {said}: {advice}") from error
     failed, end = dict[int, str](), 0
     for chunk in chunks(failed):
         x[end : end + len(chunk)] = chunk
@@ -222,7 +235,9 @@ def _headers(tree: Tree, files: Sequence[str], skip: bool) -> tuple[list[Header 
             found.append(None)
             refused.append(str(error))
     if refused and not skip:
-        many = f" ({len(refused)} of {len(files)} files cannot be read; [bad=skip] leaves them out)"
+        many = (
+            f" ({len(refused)} of {len(files)} files cannot be read; --bad-images skip, or [bad=skip] leaves them out)"
+        )
         raise ValueError(refused[0] + (many if len(refused) > 1 else ""))
     if len(refused) == len(files):
         raise ValueError(f"{tree.where('')}: none of its {len(files)} files is an image; the first: {refused[0]}")
@@ -243,7 +258,8 @@ def _alike(tree: Tree, files: Sequence[str], headers: Sequence[Header | None], h
         name, size = next((name, size) for name, size in zip(known, sizes, strict=True) if size != usual)
         raise ValueError(
             f"{tree.where(name)} has {size[1]} x {size[0]} pixels, but most have {usual[1]} x {usual[0]}; there are "
-            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: resize them, as by [resize={side}]"
+            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: "
+            f"resize them by --resize {side}, or [resize={side}]"
         )
     return Header(
         (channels, *((how.size[1], how.size[0]) if how.size else sizes[0])), bits if channels == 1 else 8, False
@@ -280,7 +296,7 @@ def _decoded(
         return ""
 
     # Pillow decodes outside the interpreter's lock, but of small images all else takes longer.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         mapped = pool.map if how.size or prod(shape[1:]) >= _LARGE else map
         for start in range(0, len(files), _AT_ONCE):
             names = files[start : start + _AT_ONCE]
@@ -316,7 +332,7 @@ def _listed(tree: Tree, skip: bool = False) -> _Listing:
     if isinstance(tree, Tar):
         beside = read_beside(tree, [*_walked(tree)])
         if beside is not None:
-            return _Listing(*beside)
+            return _Listing(beside[0], beside[1], (), [], beside[2])
     if not folders:
         if not files:
             raise ValueError(f"{where} holds no images: put image files in it, or one folder of them a class")

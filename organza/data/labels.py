@@ -75,7 +75,7 @@ def read_labels(tree: Tree, name: str, files: Sequence[str]) -> tuple[Tensor | N
     return _together(where, found, files)
 
 
-def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | None, tuple[str, ...], list[str]] | None:
+def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | None, tuple[str, ...]] | None:
     """Read labels that lie beside each image.
 
     Arguments:
@@ -83,8 +83,8 @@ def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | N
         files: The names of all files in it.
 
     Returns:
-        The names of the images, their labels (N,) int64 or None, no names of classes, and what is not read; None if
-        there is nothing but images.
+        The names of the images, their labels (N,) int64 or None, and what is not read; None if there is nothing but
+        images.
 
     Raises:
         ValueError: If a label is none, or lies beside no image or several.
@@ -108,9 +108,9 @@ def read_beside(tree: Tree, files: Sequence[str]) -> tuple[list[str], Tensor | N
             wrong = f"holds {text!r}: give an integer from 0" if _key(name) in places else "lies beside no image"
             raise ValueError(f"{tree.where(name)} {wrong}")
         y[places[_key(name)]] = int(text)
-    unread = [f"not read: {n} of {suffix or 'no suffix'}" for suffix, n in others.items() if n]
+    unread = tuple(f"not read: {n} of {suffix or 'no suffix'}" for suffix, n in others.items() if n)
     labelled = any(label >= 0 for label in y)
-    return images, _checked(tree.where(""), y, len(images)) if labelled else None, (), unread
+    return images, _checked(tree.where(""), y, len(images)) if labelled else None, unread
 
 
 def read_rows(where: str, files: Sequence[str], labels: Sequence[_Label]) -> tuple[Tensor, tuple[str, ...]]:

@@ -35,10 +35,10 @@ _VERSION = 1  # of how files are read
 _TEXTS = ("labels", "files", "notes", "left_out")
 
 
-def place(name: str, how: object) -> Path:
-    """The folder for a source, by its path and the way of reading it."""
+def place(name: str, size: tuple[int, int] | None) -> Path:
+    """The folder for a source, by its path and the size of its images."""
     root = Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / "data"
-    text = f"{_VERSION} {sys.byteorder} {os.path.realpath(name)} {how}"
+    text = f"{_VERSION} {sys.byteorder} {os.path.realpath(name)} {size}"
     return root / hashlib.blake2b(os.fsencode(text), digest_size=12).hexdigest()
 
 
@@ -65,7 +65,6 @@ def keep(
     stamp: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    size: int,
     chunks: Callable[[dict[int, str]], Iterator[NDArray[Any]]],
     together: Callable[[Tensor, dict[int, str]], Any],
 ) -> tuple[Any, ...] | None:
@@ -74,9 +73,8 @@ def keep(
     Arguments:
         folder: Its folder, from :func:`place`.
         stamp: The stamp of the source.
-        shape: (C, H, W).
+        shape: (N, C, H, W), if none fails.
         dtype: Of the numbers.
-        size: How many bytes they will have, at most.
         chunks: Called with a dictionary for those that fail; yields images, (n, C, H, W).
         together: Called with all of them; returns an `organza.data.folder.Images`.
 
@@ -86,14 +84,15 @@ def keep(
     making = folder.with_name(f".{folder.name}")
     try:
         making.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(making).free < size + 2**28 or not os.access(making, os.W_OK):
+        if shutil.disk_usage(making).free < prod(shape) * dtype.itemsize + 2**28 or not os.access(making, os.W_OK):
             return None
         with held(making, wait=True):
             if find(folder, stamp) is None:
                 try:
                     _decode(making / "x", chunks, failed := dict[int, str]())
-                    count = (making / "x").stat().st_size // (prod(shape) * dtype.itemsize)
-                    x = np.memmap(making / "x", dtype, "c", shape=(count, *shape))
+                    count = (making / "x").stat().st_size // (prod(shape[1:]) * dtype.itemsize)
+                    whole = (count, *shape[1:])
+                    x = np.memmap(making / "x", dtype, "c", shape=whole) if count else np.empty(whole, dtype)
                     _shelve(making / "x", folder, stamp, together(torch.from_numpy(x), failed))
                 finally:
                     (making / "x").unlink(missing_ok=True)

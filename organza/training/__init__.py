@@ -96,9 +96,17 @@ def _enough_memory(state: State) -> Iterator[None]:
         batch, parts = state.training.batch, state.training.accumulate
         raise OutOfMemory(
             f"out of memory at image {state.images}, with {batch // (parts * world())} of {batch} examples at once: "
-            f"--set training.accumulate={2 * parts} halves that and changes no result, also of organza resume; "
-            "what was saved before is whole"
+            f"{_less(state.training)}; what was saved before is whole"
         ) from error
+
+
+def _less(training: Training) -> str:
+    """How to take less memory: the next number of micro-batches that the batches allow."""
+    batches = [size for size in (training.batch, training.generator_batch) if size]
+    for parts in range(training.accumulate + 1, min(batches) + 1):
+        if not any(size % (parts * world()) for size in batches) and not training.moves.whole:
+            return f"--set training.accumulate={parts} takes less and plays the same game, also of organza resume"
+    return "take smaller networks, a smaller training.batch, or more processes"
 
 
 def _changed(training: Training, changes: dict[str, Any]) -> Training:

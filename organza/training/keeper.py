@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Judge", "Keeper", "Unwritten", "writing"]
 
 
-_SEARCHED = 2**29  # numbers of examples that are searched for the nearest at the end, a minute's work at most
+_SEARCHED = 2**28  # numbers of examples that are searched for the nearest at the end, a minute's work at most
 
 
 class Unwritten(ValueError):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from organza.data import Data, Order
 from organza.device import capacity, seed_networks
-from organza.distributed import add, gather, rank, spread, world
+from organza.distributed import add, agreed, gather, rank, spread, world
 from organza.ema import average, averaged
 from organza.game import Game
 from organza.model import Model
@@ -184,7 +184,8 @@ class State:
         self.evidence = {}
         self.optimizers[player].zero_grad(set_to_none=True)
         self.skipped[player] = self.skipped.get(player, 0) + 1
-        if self.training.nonfinite == "skip" and not kept and self.skipped[player] <= _MOST_SKIPPED:
+        whole = not agreed(bool(kept))[0]  # a process's own statistics may be spoilt: then all stop
+        if self.training.nonfinite == "skip" and whole and self.skipped[player] <= _MOST_SKIPPED:
             self.sums["skipped"] = self.sums.get("skipped", torch.zeros((), device=self.device)) + 1
             self.counts["skipped"] = 1  # their number, not their mean
             return
@@ -264,7 +265,7 @@ class State:
 
     def record(self) -> dict[str, Any]:
         """Return the rest of the state, as JSON."""
-        return {name: getattr(self, name) for name in ("images", "steps", "averaged_at", "counts")} | {
+        return {name: getattr(self, name) for name in ("images", "steps", "averaged_at", "counts", "skipped")} | {
             "training": self.training.describe(),
             "data": self.data.digest,
             "threads": torch.get_num_threads(),
@@ -291,7 +292,7 @@ class State:
                 moment = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value)
                 optimizer.state[weight][entry] = moment.to(self.device, value.dtype).copy_(value)
         self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
-        self.counts = dict(record["counts"])
+        self.counts, self.skipped = dict(record["counts"]), dict(record.get("skipped", {}))
         self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
 
 
