@@ -28,8 +28,8 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
     Other data, such as points of the plane, vectors, signals, or images below 8 x 8: perceptrons and RpGAN with R1 and
     R2, which loses no modes.
 
-    On the built-in digits 142,000 to 231,000 images (2 to 3 minutes, two cores) gave every class 7.4 % to 12.7 % of
-    1,000 samples, at a median confidence of 0.998 or more (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
+    On the built-in digits 217,000 to 327,000 images (2 minutes, two cores) gave every class 6.5 % to 13.7 % of
+    1,000 samples, at a median confidence of 0.999 or more (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
     A classifier told samples from fresh data in 50.4 % to 51.5 % of the cases for vectors of five columns, and in
     50.5 % to 50.7 % for signals of 64 steps, after 17 and 63 seconds of one core (three seeds; ``python
     examples/vectors.py SEED``, ``python examples/signals.py SEED``).
