@@ -95,7 +95,11 @@ def train(
     if may and run is None:
         raise ValueError("with --max-restarts give --run too, so that what is started anew finds what it had begun")
     asked = {"training.seed": seed, **(changes or {})}
-    if again and run is not None and first(lambda: Run.exists(run) and fulfils(_plan(Run(run)), recipe, images, asked)):
+    if (
+        again
+        and run is not None
+        and first(lambda: Path(run, "plan.json").exists() and fulfils(_plan(Run(run)), recipe, images, asked))
+    ):
         return resume(run, data=data, device=device, watch=watch)
     data = open_data(data)
     if run is not None:

@@ -48,13 +48,10 @@ _CANNOT_SYNC = {errno.EACCES, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ENOS
 
 
 class Run:
-    """One run folder, opened; it must hold a plan.json.
-
-    Arguments:
-        path: The folder.
+    """One run folder, opened.
 
     Raises:
-        ValueError: There is no run at `path`.
+        ValueError: There is no run at `path`: it must hold a plan.json.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -69,7 +66,7 @@ class Run:
         """Makes the folder (and its parents) and writes `plan` as plan.json.
 
         Raises:
-            ValueError: `path` holds something already or cannot be made, or `plan` holds NaN or an infinity.
+            ValueError: `path` holds something or cannot be made, or `plan` holds NaN or an infinity.
         """
         path, text = Path(path), _plan_text(plan)
         cls.check_free(path)
@@ -83,15 +80,10 @@ class Run:
     @staticmethod
     def check_free(path: StrPath) -> None:
         """Raises the ValueError of :meth:`create` if something is at `path` already."""
-        if Run.exists(path := Path(path)):
+        if ((path := Path(path)) / "plan.json").exists():
             raise ValueError(f"{path} exists; organza resume {path} continues it, or choose another --run")
         if path.exists() and not (path.is_dir() and {each.name for each in path.iterdir()} <= _BEGUN):
             raise ValueError(f"{path} exists and is not a run; choose another --run")
-
-    @staticmethod
-    def exists(path: StrPath) -> bool:
-        """Whether there is a run."""
-        return (Path(path) / "plan.json").exists()
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -108,11 +100,10 @@ class Run:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends `record` as one line; NaN and infinities, which JSON lacks, become "nan", "inf", "-inf"."""
-        line = _line(record)
         if _is_torn(self._log):
             self._rewrite(self.records())
         with open(self._log, "ab") as file:
-            file.write(line)
+            file.write(_line(record))
 
     def records(self) -> list[dict[str, Any]]:
         """The records of the log, oldest first; a last line that a kill cut short is left out.
@@ -141,21 +132,32 @@ class Run:
                 sample.unlink()
         if self._log.exists():
             self._rewrite(record for record in self.records() if record.get("images", 0) <= images)
-        if (best := self.best) is not None and best["images"] > images:
+        best, before = self._marked()
+        if best is not None and best["images"] > images:
             self._best.unlink()
+            if before is not None and before["images"] <= images:
+                self.mark(**before)
 
     @property
     def best(self) -> dict[str, Any] | None:
         """Which checkpoint is the best so far, by which score: {"images", "name", "value"}; None if none was marked."""
+        best, before = self._marked()  # a mark whose checkpoint never came counts for nothing
+        return best if best is None or before is None or best["images"] in self.checkpoints() else before
+
+    def _marked(self) -> list[dict[str, Any] | None]:
+        """The mark, and the one before it."""
+        kinds = {"images": int, "name": str, "value": float}
         try:
-            best: dict[str, Any] = json.loads(self._best.read_bytes())
-            return {"images": int(best["images"]), "name": str(best["name"]), "value": float(best["value"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            best = json.loads(self._best.read_bytes())
+            marks = (best, best.get("before"))
+            return [{name: kind(m[name]) for name, kind in kinds.items()} if m else None for m in marks]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [None, None]
 
     def mark(self, images: int, name: str, value: float) -> None:
         """Marks the checkpoint at `images`, to be saved next, as the best: no `save` deletes it while it is."""
-        write_text(self._best, json.dumps({"images": images, "name": name, "value": value}, allow_nan=False) + "\n")
+        best = {"images": images, "name": name, "value": value, "before": self.best}
+        write_text(self._best, json.dumps(best, allow_nan=False) + "\n")
 
     def save(
         self,
@@ -164,9 +166,9 @@ class Run:
         state: Mapping[str, Any],
         keep: int = 2,
     ) -> Path:
-        """Writes checkpoints/`images` atomically, then deletes all others but the `keep` - 1 before it and the best.
+        """Writes checkpoints/`images` atomically, then deletes all but the `keep` - 1 before it and the best.
 
-        Checkpoints beyond `images` are deleted too: they are the future of a run that was rewound.
+        Returns its folder.  Checkpoints beyond `images` are deleted too: they are the future of a run that was rewound.
 
         Arguments:
             images: Images shown to D so far, not negative.
@@ -174,9 +176,6 @@ class Run:
                 of a file, letters, digits, _ and - only. Tensors may share memory; each is written whole.
             state: All else, JSON as it stands: str keys, lists and no tuples, finite numbers.
             keep: How many checkpoints stay, at least 1.
-
-        Returns:
-            The folder of the checkpoint.
 
         Raises:
             ValueError: A name of a group, `state` or `keep` is not as above; nothing was written.

@@ -59,8 +59,20 @@ def test_a_kill_between_the_mark_and_the_checkpoint_loses_no_best(tmp_path: Path
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Keeper, "_save", killed)
         played(tmp_path / "run")
-    assert Run(tmp_path / "run").best["images"] == 32 and Run(tmp_path / "run").checkpoints() == [16]
+    run = Run(tmp_path / "run")
+    assert json.loads((run.path / "best.json").read_text())["images"] == 32 and run.checkpoints() == [16]
+    assert run.best == {"images": 16, "name": "frechet", "value": 5.0}  # which can be loaded
     assert played(tmp_path / "run").best == {"images": 32, "name": "frechet", "value": 3.0}
+
+
+def test_a_rewind_remembers_the_best_before(tmp_path: Path) -> None:
+    """What goes on from an earlier checkpoint has the same rival as what was never stopped."""
+    run = Run.create(tmp_path / "run", PLAN)
+    for images, value in ((8, 3.0), (16, 2.0)):
+        run.mark(images, "frechet", value)
+        saved(run, images)
+    run.rewind(12)
+    assert run.best == {"images": 8, "name": "frechet", "value": 3.0}
 
 
 def test_a_best_by_another_score_is_no_rival(tmp_path: Path) -> None:
