@@ -25,7 +25,7 @@ from organza.objective import NonSaturating
 from organza.progress import playing
 from organza.run import Run
 from organza.term import Term
-from organza.training import Diverged, OutOfMemory, State, Unwritten, fit
+from organza.training import Diverged, Judge, OutOfMemory, State, Unwritten, fit
 
 RING = ("train", "ring", "--recipe", "modes", "--images", "8192")
 RING += tuple(f"--set=training.{part}" for part in ("log_every=1024", "sample_every=0", "save_every=2048", "threads=1"))
@@ -66,7 +66,7 @@ def test_a_folder_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monk
     fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu")
 
     def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied", "log.jsonl")
+        raise PermissionError(13, "Permission denied", str(tmp_path / "run" / "log.jsonl"))
 
     monkeypatch.setattr(Run, "log", refuse)
     with pytest.raises(Unwritten, match=r"log.jsonl: cannot be written \(Permission denied\)"):
@@ -74,6 +74,15 @@ def test_a_folder_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(ValueError, match=r"run cannot be written \(Permission denied\): make it writable, or copy it"):
         fit(made.game, made.data, made.training, images=4096, run=tmp_path / "run", device="cpu")
+
+
+def test_what_cannot_be_read_elsewhere_is_not_told_as_a_write(tmp_path: Path) -> None:
+    def score(_: object) -> dict[str, float]:
+        raise FileNotFoundError(2, "No such file or directory", "/elsewhere/weights.pt")
+
+    made = toy()
+    with pytest.raises(FileNotFoundError):
+        fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu", judge=Judge(score))
 
 
 HOLDER = "from pathlib import Path; from organza.lock import held; import sys, time\n"

@@ -73,14 +73,14 @@ def fit(
     state = State(game, training, data, pick_device(device))
     with ExitStack() as held_until_the_end, undisturbed(state.device, training.threads), _enough_memory(state):
         folder = _opened(run, state, held_until_the_end)
-        with writing():
+        with writing(folder):
             keeper = Keeper(state, folder, judge, save_seconds)
         stop = False
         while state.images < training.images and not stop:
             before = state.images
             training.moves(state, state.stream)  # one round of the game
             stop, late = agreed(watch is not None and bool(watch(state)), keeper.late)
-            with writing():
+            with writing(folder):
                 keeper.keep(before, stop or late)
     return state.model(None if folder is None else folder.path)
 

@@ -36,11 +36,13 @@ class Unwritten(ValueError):
 
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """Say what to do where a file of the run could not be written."""
+def writing(run: Run | None) -> Iterator[None]:
+    """Say what to do where a file of the run could not be written; what is read elsewhere has errors of its own."""
     try:
         yield
     except OSError as error:
+        if run is None or not str(error.filename or run.path).startswith(str(run.path)):
+            raise
         raise Unwritten(
             f"{error.filename or 'the run folder'}: cannot be written ({error.strerror}); what was saved before is "
             "whole: make room, or the folder writable, then organza resume goes on from there"
