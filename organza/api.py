@@ -54,8 +54,10 @@ FREE = tuple(
 
 
 def free_folder(data: Data, recipe: str) -> Path:
-    """Return the first unused ``runs/DATA-RECIPE-NUMBER``."""
-    name = re.sub(r"(?:\.(?:np[yz]|zip)\b|[^\w.-])+", "-", pretrained.brief(data.name))  # mnist[:50000] -> mnist-50000-
+    """Return the first unused ``runs/DATA-RECIPE-NUMBER``: of mnist[:50000], mnist-50000-quick-1."""
+    name = re.sub(
+        r"(?:\.(?:np[yz]|zip|tar|parquet)\b|[^\w.-])+", "-", pretrained.brief(data.name)
+    )  # mnist[:50000] -> mnist-50000-
     stem = f"{name.strip('-') or 'data'}-{recipe}"
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
 

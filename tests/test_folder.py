@@ -4,29 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_images import refusal, write
 
-from organza.data import open_data, store
+from organza.data import folder, open_data, store
 from organza.data.folder import How
 
 
 def pixels(width=8, height=8, channels=3, seed=0):
     values = np.random.RandomState(seed).randint(0, 256, (height, width, channels), dtype=np.uint8)
     return values[..., 0] if channels == 1 else values
-
-
-def write(path, image=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = pixels() if image is None else image
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, **options)
-    return path
-
-
-def refusal(source):
-    with pytest.raises(ValueError) as caught:
-        open_data(source)
-    message = str(caught.value)
-    assert "\n" not in message and "Error" not in message
-    return message
 
 
 # Sizes.
@@ -168,7 +154,7 @@ def test_nothing_good_at_all(tmp_path):
     ],
 )
 def test_what_is_no_way_to_read(tmp_path, part, said):
-    write(tmp_path / "a.png")
+    write(tmp_path / "a.png", pixels())
     assert said in refusal(f"{tmp_path}[{part}]")
 
 
@@ -183,10 +169,29 @@ def test_a_name_that_lies_is_said(tmp_path):
 
 
 def test_images_that_do_not_fit_into_memory(tmp_path, monkeypatch):
-    write(tmp_path / "1.png")
+    write(tmp_path / "1.png", pixels())
 
     def full(*_):
         raise MemoryError
 
     monkeypatch.setattr(np, "empty", full)
     assert "1 images, 8 x 8 pixels of 3 channels, do not fit into memory" in refusal(tmp_path)
+
+
+def test_large_images_are_decoded_a_few_at_once(tmp_path, monkeypatch):
+    """What is held beside the data is bounded in bytes, whatever an image takes; and nothing is lost between chunks."""
+    for i in range(9):
+        write(tmp_path / f"{i}.png", pixels(seed=i))
+    held = []
+    empty = np.empty
+
+    def counted(shape, *args):
+        held.append(shape)
+        return empty(shape, *args)
+
+    monkeypatch.setattr(folder, "_BYTES", 1)
+    monkeypatch.setattr(folder.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(np, "empty", counted)
+    data = open_data(tmp_path)
+    assert np.array_equal(data.x.permute(0, 2, 3, 1), np.stack([pixels(seed=i) for i in range(9)]))
+    assert sorted(shape[0] for shape in held if shape[1:] == (3, 8, 8)) == [1, 2, 2, 2, 2, 9]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import pairs
-from .folder import ARCHIVES, survey, tree_at
+from .folder import ARCHIVES, side, sizes, tree_at
 from .source import Data, open_data
 
 __all__ = ["Check", "check"]
@@ -78,12 +78,12 @@ def check(source: str) -> tuple[Check, Data]:
         ValueError: If there is no such data set, or nothing in it can be read.
     """
     path = Path(os.path.expanduser(pairs.whole(source.strip())))
-    sizes = Counter[str]()
+    seen = dict[str, int]()
     if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
-        found = survey(tree_at(path))
-        sizes = Counter({f"{width} x {height}": n for (width, height), n in found.sizes.most_common()})
-        source += f"[resize={found.side}]" if len(sizes) > 1 and "[resize=" not in source else ""
-    skip = "[bad=skip]" if sizes and "[bad=" not in source else ""
+        found = sizes(tree_at(path))
+        seen = {f"{width} x {height}": n for (width, height), n in found.most_common()}
+        source += f"[resize={side(found)}]" if len(seen) > 1 and "[resize=" not in source else ""
+    skip = "[bad=skip]" if seen and "[bad=" not in source else ""
     data = open_data(source + skip)
     if skip and not data.left_out:  # nobody needs to say so
         data = data.but(name=data.name.removesuffix(skip))
@@ -99,7 +99,7 @@ def check(source: str) -> tuple[Check, Data]:
         if i not in known or known[i] != known.get(j)
     ] if data.x.ndim == 4 else []  # fmt: skip
     dtype = str(data.x.dtype).removeprefix("torch.")
-    about = (data.name, data.spec.shape, dtype, len(data), counts, unlabelled, dict(sizes), data.lossy)
+    about = (data.name, data.spec.shape, dtype, len(data), counts, unlabelled, seen, data.lossy)
     made = Check(*about, data.notes, data.left_out, same, near)
     made.warnings.extend(_warnings(made))
     return made, data

@@ -37,12 +37,12 @@ from .labels import is_labels, read_beside, read_labels, read_rows
 from .parquet import Parquet
 from .tree import Folder, Packed, Tar, Tree, Zip
 
-__all__ = ["ARCHIVES", "How", "Images", "Survey", "listed", "read_folder", "survey", "tree_at"]
+__all__ = ["ARCHIVES", "How", "Images", "listed", "read_folder", "side", "sizes", "tree_at"]
 
 ARCHIVES: dict[str, type[Packed]] = {".zip": Zip, ".tar": Tar, ".parquet": Parquet}
 _WIDEST = 4096  # pixels of a side
 _LARGE = 2**14  # pixels of an image that threads decode faster than one
-_AT_ONCE = 2048  # images in memory while a large set is decoded
+_AT_ONCE, _BYTES = 2048, 2**27  # images, and what they take, that are decoded before they are put away
 
 
 class How(NamedTuple):
@@ -100,24 +100,6 @@ class Images(NamedTuple):
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     digest: str = ""
-
-
-class Survey(NamedTuple):
-    """What the files of a folder say of themselves.
-
-    Arguments:
-        sizes: How many images have which (W, H).
-        refused: Files that are no images, each with the reason.
-    """
-
-    sizes: Counter[tuple[int, int]]
-    refused: list[str]
-
-    @property
-    def side(self) -> int:
-        """A side to resize to: the power of two up to that of half of the images, 8 to 64."""
-        sides = sorted(min(size) for size in self.sizes.elements())
-        return min(64, max(8, 1 << sides[len(sides) // 2].bit_length() - 1))
 
 
 class _Listing(NamedTuple):
@@ -212,17 +194,20 @@ def listed(path: Path) -> list[Path]:
     return [path / name for name in _listed(Folder(path)).files] if path.is_dir() else [path]
 
 
-def survey(tree: Tree) -> Survey:
-    """Look at every file of a folder or archive without decoding any.
+def sizes(tree: Tree) -> Counter[tuple[int, int]]:
+    """Count how many images of a folder or archive have which (W, H), by their headers.
 
     Raises:
         ValueError: If there are none, or none is an image.
     """
-    listing = _listed(tree, skip=True)
-    headers, refused = _headers(tree, listing.files, skip=True)
-    return Survey(
-        Counter((found.shape[2], found.shape[1]) for found in headers if found), [*listing.left_out, *refused]
-    )
+    headers, _ = _headers(tree, _listed(tree, skip=True).files, skip=True)
+    return Counter((found.shape[2], found.shape[1]) for found in headers if found is not None)
+
+
+def side(sizes: Counter[tuple[int, int]]) -> int:
+    """A side to resize images of such (W, H) to: the power of two up to that of half of them, 8 to 64."""
+    sides = sorted(min(size) for size in sizes.elements())
+    return min(64, max(8, 1 << sides[len(sides) // 2].bit_length() - 1))
 
 
 def _headers(tree: Tree, files: Sequence[str], skip: bool) -> tuple[list[Header | None], list[str]]:
@@ -247,23 +232,22 @@ def _headers(tree: Tree, files: Sequence[str], skip: bool) -> tuple[list[Header 
 def _alike(tree: Tree, files: Sequence[str], headers: Sequence[Header | None], how: How) -> Header:
     """The form that all images get."""
     known = {name: found for name, found in zip(files, headers, strict=True) if found is not None}
-    sizes = [found.shape[1:] for found in known.values()]
+    counts = Counter((found.shape[2], found.shape[1]) for found in known.values())
     colour = any(found.shape[0] > 2 for found in known.values())
     alpha = any(found.shape[0] % 2 == 0 for found in known.values())
     channels, bits = (3 if colour else 1) + alpha, min(found.bits for found in known.values())
-    if how.size is None and len({*sizes}) > 1:
-        counts = Counter(sizes)
-        usual = max(counts, key=lambda size: counts[size])
-        side = Survey(Counter((w, h) for h, w in sizes), []).side
-        name, size = next((name, size) for name, size in zip(known, sizes, strict=True) if size != usual)
-        raise ValueError(
-            f"{tree.where(name)} has {size[1]} x {size[0]} pixels, but most have {usual[1]} x {usual[0]}; there are "
-            f"{len(counts)} sizes among {len(sizes)} images, and all must be alike: "
-            f"resize them by --resize {side}, or [resize={side}]"
+    usual = max(counts, key=lambda size: counts[size])
+    if how.size is None and len(counts) > 1:
+        name, (width, height) = next(
+            (name, found.shape[:0:-1]) for name, found in known.items() if found.shape[:0:-1] != usual
         )
-    return Header(
-        (channels, *((how.size[1], how.size[0]) if how.size else sizes[0])), bits if channels == 1 else 8, False
-    )
+        raise ValueError(
+            f"{tree.where(name)} has {width} x {height} pixels, but most have {usual[0]} x {usual[1]}; there are "
+            f"{len(counts)} sizes among {len(known)} images, and all must be alike: "
+            f"resize them by --resize {side(counts)}, or [resize={side(counts)}]"
+        )
+    width, height = how.size or usual
+    return Header((channels, height, width), bits if channels == 1 else 8, False)
 
 
 def _notes(headers: Sequence[Header], how: How) -> tuple[str, ...]:
@@ -284,7 +268,7 @@ def _notes(headers: Sequence[Header], how: How) -> tuple[str, ...]:
 def _decoded(
     tree: Tree, files: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[Any], how: How, failed: dict[int, str]
 ) -> Iterator[NDArray[Any]]:
-    """The images, a thousand at once, (n, C, H, W); those that fail are left out, and said, if they may be."""
+    """The images, some at once, (n, C, H, W); those that fail are left out, and said, if they may be."""
 
     def one(out: NDArray[Any], name: str) -> str:
         try:
@@ -296,10 +280,12 @@ def _decoded(
         return ""
 
     # Pillow decodes outside the interpreter's lock, but of small images all else takes longer.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    threads = os.cpu_count() or 1
+    step = max(threads, min(_AT_ONCE, _BYTES // (prod(shape) * dtype.itemsize)))
+    with ThreadPoolExecutor(threads) as pool:
         mapped = pool.map if how.size or prod(shape[1:]) >= _LARGE else map
-        for start in range(0, len(files), _AT_ONCE):
-            names = files[start : start + _AT_ONCE]
+        for start in range(0, len(files), step):
+            names = files[start : start + step]
             chunk = np.empty((len(names), *shape), dtype)
             reasons = [*mapped(one, chunk, names)]
             failed.update({start + i: reason for i, reason in enumerate(reasons) if reason})
