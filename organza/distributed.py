@@ -10,6 +10,7 @@ Tensors on the CPU travel by gloo and those on a GPU by nccl; nothing that is re
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import warnings
@@ -43,6 +44,9 @@ def join() -> None:
             "what is restarted may wait for ever for what has died: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 first",
             stacklevel=2,
         )
+    # Imported first while there is a group, as an optimizer does it, this module keeps that group as its functions'
+    # default: its threads then outlive it, and one that wants the interpreter as that goes ends the process by SIGABRT.
+    importlib.import_module("torch.distributed.nn.functional")
     group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     atexit.register(group.destroy_process_group)
 
