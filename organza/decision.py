@@ -161,11 +161,27 @@ def decide(
     held = auto.memory(plan, data.spec)
     speed: float | None = None
     if minutes is not None:
-        threads, length, speed = fitting(plan, data, device, minutes)
-        plan = prepare(data, recipe, length, {"training.threads": threads, **changes})
+        plan, speed = _filling(plan, data, device, minutes, changes)
+        held = auto.memory(plan, data.spec)
     elif timed and held < room:
         speed = measure(plan, data, device)
     return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), _notes(plan, data))
+
+
+def _filling(plan: Plan, data: Data, device: str, minutes: float, changes: Mapping[str, Any]) -> tuple[Plan, float]:
+    """The plan that fills so many minutes here, measuring included, and its speed.
+
+    A recipe may give a long run larger networks: they are kept, and it becomes as long as they are slow.
+    """
+    begin = time.monotonic()
+    threads, length, speed = fitting(plan, data, device, minutes)
+    longer = prepare(data, plan.recipe, length, {**changes, "training.threads": threads})
+    networks = {"generator": longer.generator, "discriminator": longer.discriminator}
+    if networks != {"generator": plan.generator, "discriminator": plan.discriminator}:
+        as_asked = longer.set({"training.threads": plan.training["threads"]})
+        threads, length, speed = fitting(as_asked, data, device, minutes - (time.monotonic() - begin) / 60)
+        longer = prepare(data, plan.recipe, length, {**changes, **networks, "training.threads": threads})
+    return longer, speed
 
 
 def fulfils(plan: Plan, recipe: str | None, images: int | None, changes: Mapping[str, Any]) -> bool:

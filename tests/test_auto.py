@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from organza import api, auto
+from organza import api, auto, decision
 from organza.data import Data, Spec, open_data
+from organza.plan import Plan
 from organza.recipes import RECIPES
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -159,3 +160,26 @@ def test_images_from_images_have_recipes_of_their_own(device: str, small: str) -
         length = (None, 60.0) if recipe == "pix2pix-small" else (20_000, None)
         assert (found.recipe, found.images, found.minutes) == (recipe, *length)
         RECIPES[found.recipe](data, found.images or 100).fits(data)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "changes", "width", "images"),
+    [
+        (3.0, {}, 32, 180 * 2_000),
+        (10.0, {}, 64, 600 * 900),  # as many as the wide networks manage, though that is few enough for narrow ones
+        (10.0, {"generator.width": 32, "discriminator.width": 32}, 32, 600 * 2_000),
+        (10.0, {"generator.width": 16}, 16, 600 * 900),
+    ],
+)
+def test_time_for_wider_networks_is_their_own(
+    minutes: float, changes: dict[str, int], width: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(plan: Plan, data: Data, device: str, seconds: float) -> tuple[int, float]:
+        return 2, 2_000.0 if plan.discriminator["width"] == 32 else 900.0
+
+    monkeypatch.setattr(decision, "fastest", fastest)
+    plan = decision.decide(open_data("digits[:64]"), minutes=minutes, device="cpu", changes=changes).plan
+    assert plan.generator["width"] == width
+    assert 0.98 * images < plan.training["images"] <= images
+    assert plan.training["threads"] == 2
+    assert decision.fulfils(plan, None, None, changes)
