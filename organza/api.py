@@ -157,7 +157,7 @@ def resume(
     one_length(images, minutes)
     if minutes is not None:
         length = fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
-        images = done + first(lambda: length)
+        images = done + length
     if images is not None:
         if images < done:
             raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")

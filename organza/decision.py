@@ -244,4 +244,5 @@ def fitting(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, i
     begin, batch = time.monotonic(), int(plan.training["batch"])
     threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
     left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))
-    return threads, max(1, int(speed * left / batch)) * batch, speed
+    length = first(lambda: max(1, int(speed * left / batch)) * batch)  # clocks differ, and plans by length
+    return threads, length, speed
