@@ -27,14 +27,14 @@ PUBLIC = [
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"replay", "values", "joint", "nn", "ada", "distributed", "lock"}
+L0 |= {"replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache"}
 L1 = {"game", "moves", "data", "run", "picture", "metrics", "theory", "model", "pretrained", "scores", "nearest"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
 L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
 LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
-    **dict.fromkeys(("round", "device", "values", "joint", "distributed", "lock"), (0, set())),
+    **dict.fromkeys(("round", "device", "values", "joint", "distributed", "lock", "cache"), (0, set())),
     "nn": (0, {"round", "joint"}),
     "penalty": (0, {"round", "term"}),
     "replay": (0, {"round", "distributed"}),
@@ -47,8 +47,8 @@ LAYERS = {
     "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run", "values"}),
     "scores": (1, {"run", "picture", "metrics"}),
-    "data": (1, {"values", "joint", "lock", "device"}),
-    **dict.fromkeys(("metrics", "run"), (1, {"distributed"})),
+    "data": (1, {"values", "joint", "lock", "cache", "device"}),
+    **dict.fromkeys(("metrics", "run"), (1, {"distributed", "cache"})),
     "nearest": (1, {"values"}),
     **dict.fromkeys(L2, (2, BELOW_2)),
     "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it

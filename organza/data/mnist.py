@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import math
 import os
-import tempfile
 import urllib.request
 import zlib
 from pathlib import Path
@@ -22,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from organza import cache
 
 __all__ = ["DIGITS", "FILES", "MIRRORS", "digits", "find", "mnist", "read", "read_idx"]
 
@@ -68,9 +69,9 @@ def find(files: list[str]) -> list[bytes]:
     Raises:
         ValueError: If one cannot be had, or is not the original.
     """
-    cache = Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / "mnist"
+    kept = cache.place("mnist")
     folders = [Path(os.environ["ORGANZA_DATA"]) / "mnist"] if os.environ.get("ORGANZA_DATA") else []
-    folders.append(cache)
+    folders.append(kept)
     found: dict[str, bytes] = {}
     for name in files:
         path = next((folder / name for folder in folders if (folder / name).is_file()), None)
@@ -79,11 +80,11 @@ def find(files: list[str]) -> list[bytes]:
     missing = [name for name in files if name not in found]
     for name in missing:
         try:
-            found[name] = _download(name, cache)
+            found[name] = _download(name, kept)
         except (OSError, http.client.HTTPException) as error:
             raise ValueError(
                 f"MNIST is not on this machine and could not be downloaded ({_reason(error)}): put "
-                f"{' and '.join(missing)} into {cache}, or use the built-in 'digits'"
+                f"{' and '.join(missing)} into {kept}, or use the built-in 'digits'"
             ) from error
     return [found[name] for name in files]
 
@@ -144,23 +145,10 @@ def _download(name: str, folder: Path) -> bytes:
             continue
         contents = _unpack(packed)
         if _original(name, contents):
-            _write(folder / name, packed)
+            cache.write(folder / name, packed)
             return contents
         problem = OSError(f"{mirror}{name} is not the original file")
     raise problem
-
-
-def _write(path: Path, packed: bytes) -> None:
-    """Write aside and rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(packed)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
 
 
 def _reason(error: Exception) -> str:

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from organza import cache
 from organza.lock import held
 
 from .arrays import digest
@@ -37,9 +38,8 @@ _TEXTS = ("labels", "files", "notes", "left_out")
 
 def place(name: str, size: tuple[int, int] | None) -> Path:
     """The folder for a source, by its path and the size of its images."""
-    root = Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / "data"
     text = f"{_VERSION} {sys.byteorder} {os.path.realpath(name)} {size}"
-    return root / hashlib.blake2b(os.fsencode(text), digest_size=12).hexdigest()
+    return cache.place("data") / hashlib.blake2b(os.fsencode(text), digest_size=12).hexdigest()
 
 
 def find(folder: Path, stamp: str) -> tuple[Any, ...] | None:

@@ -16,13 +16,10 @@ $ORGANZA_CACHE/features (~/.cache/organza where that is not set) by the digest o
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +28,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from organza import __version__
+from organza import __version__, cache
 from organza.distributed import gather, share, world
 
 __all__ = ["NAMES", "Extractor", "Features", "extract", "extractor", "kept", "matrix"]
@@ -184,7 +181,7 @@ def kept(
         return extract(extractor, x, device=device, watch=watch)
     known = (digest, extractor.name, extractor.sha256, extractor.resize, __version__)
     key = hashlib.sha256(repr(known).encode()).hexdigest()
-    path = _cache() / "features" / f"{key}.safetensors"
+    path = cache.place("features") / f"{key}.safetensors"
     try:
         found = load(path.read_bytes())
         if len(found["embeddings"]) == len(x):
@@ -194,7 +191,7 @@ def kept(
     made = extract(extractor, x, device=device, watch=watch)
     tensors = {name: value.contiguous() for name, value in made._asdict().items() if value is not None}
     with suppress(OSError):  # a cache that cannot be written is no reason to fail
-        _write(path, save(tensors))
+        cache.write(path, save(tensors))
     return made
 
 
@@ -320,20 +317,3 @@ def _digest(network: nn.Module) -> str:
 
 def _advice(shape: tuple[int, ...]) -> str:
     return "use --features random" if len(shape) == 3 else "use --features pixels"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write aside and rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from organza import cache
+
 __all__ = ["find", "load"]
 
 
@@ -33,9 +35,9 @@ def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) 
     Raises:
         ValueError: If there is none, or its contents have another hash.
     """
-    cache = Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / "weights"
+    kept = cache.place("weights")
     own = [Path(os.environ["ORGANZA_WEIGHTS"])] if os.environ.get("ORGANZA_WEIGHTS") else []
-    folders = [*own, cache, Path(torch.hub.get_dir()) / "checkpoints", *also]
+    folders = [*own, kept, Path(torch.hub.get_dir()) / "checkpoints", *also]
     for path in (folder / name for folder in folders for name in names):
         if path.is_file():
             return _checked(path, sha256)
