@@ -48,7 +48,8 @@ LAYERS = {
     "picture": (1, {"run", "values"}),
     "scores": (1, {"run", "picture", "metrics"}),
     "data": (1, {"values", "joint", "lock", "cache", "device"}),
-    **dict.fromkeys(("metrics", "run"), (1, {"distributed", "cache"})),
+    "metrics": (1, {"distributed", "cache"}),
+    "run": (1, {"distributed"}),
     "nearest": (1, {"values"}),
     **dict.fromkeys(L2, (2, BELOW_2)),
     "training": (2, BELOW_2 - {"metrics"}),  # it evaluates through a function given to it
@@ -58,10 +59,9 @@ LAYERS = {
     **dict.fromkeys(("lab", "auto"), (3, BELOW_3 | {"plan", "recipes"})),
     "decision": (3, BELOW_3 | {"plan", "recipes", "auto"}),
     "api": (3, BELOW_3 | {"plan", "recipes", "auto", "decision"}),
-    **dict.fromkeys(("server", "progress"), (4, BELOW_4)),
+    **dict.fromkeys(("server", "progress", "__init__"), (4, BELOW_4)),  # the last lazily: test_importing_is_light
     "cli": (4, BELOW_4 | {"server", "progress"}),
     "__main__": (4, {"cli"}),
-    "__init__": (4, BELOW_4),  # lazily: see test_importing_is_light
 }
 NN_SIBLINGS = {"layers", "condition", "bilinear", "mask"}
 
