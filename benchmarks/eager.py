@@ -17,18 +17,18 @@ from torch.utils.data import DataLoader, TensorDataset
 Step = Callable[[], None]
 
 
-def batches(x: Tensor, size: int) -> Iterator[Tensor]:
+def batches(x: Tensor, size: int, device: str) -> Iterator[Tensor]:
     loader = DataLoader(TensorDataset(x), size, shuffle=True, drop_last=True)
     while True:
         for (batch,) in loader:
-            yield batch
+            yield batch.to(device)
 
 
 def bce(logits: Tensor, target: float) -> Tensor:
     return binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
-def mlp(x: Tensor) -> Step:
+def mlp(x: Tensor, device: str) -> Step:
     """The lecture's program: z shared by both steps, targets .9 and 0."""
 
     def block(a: int, b: int, drop: float = 0.0) -> list[nn.Module]:
@@ -38,12 +38,13 @@ def mlp(x: Tensor) -> Step:
     G = nn.Sequential(*block(100, 256), *block(256, 512), *block(512, 1024), nn.Linear(1024, pixels), nn.Tanh())
     hidden = (*block(pixels, 1024, 0.3), *block(1024, 512, 0.3), *block(512, 256, 0.3))
     D = nn.Sequential(*hidden, nn.Linear(256, 1))
+    G, D = G.to(device), D.to(device)
     opt_g, opt_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999), 1e-7) for net in (G, D))
-    data = batches(x.flatten(1), 128)
+    data = batches(x.flatten(1), 128, device)
 
     def step() -> None:
         real = next(data)
-        fake = G(torch.randn(len(real), 100))
+        fake = G(torch.randn(len(real), 100, device=device))
         opt_d.zero_grad()
         (0.5 * (bce(D(real), 0.9) + bce(D(fake.detach()), 0.0))).backward()
         opt_d.step()
@@ -63,7 +64,7 @@ class Maxout(nn.Module):
         return self.linear(x).view(len(x), 5, self.units).max(1).values
 
 
-def goodfellow2014(x: Tensor) -> Step:
+def goodfellow2014(x: Tensor, device: str) -> Step:
     """The code of 2014: both players' gradients from one pass, then both steps; momentum."""
     pixels = x[0].numel()
     G = nn.Sequential(
@@ -72,12 +73,13 @@ def goodfellow2014(x: Tensor) -> Step:
     D = nn.Sequential(
         *(nn.Dropout(0.2), Maxout(pixels, 240), nn.Dropout(0.5), Maxout(240, 240), nn.Dropout(0.5), nn.Linear(240, 1))
     )
+    G, D = G.to(device), D.to(device)
     opt_g, opt_d = (torch.optim.SGD(net.parameters(), 0.1, momentum=0.5) for net in (G, D))
-    data = batches((x.flatten(1) + 1) / 2, 100)
+    data = batches((x.flatten(1) + 1) / 2, 100, device)
 
     def step() -> None:
         real = next(data)
-        fake = G((2 * torch.rand(len(real), 100) - 1) * 3**0.5)
+        fake = G((2 * torch.rand(len(real), 100, device=device) - 1) * 3**0.5)
         on_real, on_fake = D(real), D(fake)
         opt_d.zero_grad()
         opt_g.zero_grad()
@@ -93,7 +95,7 @@ def goodfellow2014(x: Tensor) -> Step:
     return step
 
 
-def dcgan(x: Tensor) -> Step:
+def dcgan(x: Tensor, device: str) -> Step:
     """DCGAN at 32 x 32: 256-128-64 maps, batch norm, batch 64, fresh noise for G."""
     channels = x.shape[1]
     G = nn.Sequential(
@@ -108,11 +110,12 @@ def dcgan(x: Tensor) -> Step:
         *(nn.Conv2d(128, 256, 4, 2, 1, bias=False), nn.BatchNorm2d(256), nn.LeakyReLU(0.2, True)),
         *(nn.Flatten(), nn.Linear(256 * 16, 1)),
     )
+    G, D = G.to(device), D.to(device)
     opt_g, opt_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (G, D))
-    data = batches(x, 64)
+    data = batches(x, 64, device)
 
     def noise() -> Tensor:
-        return 2 * torch.rand(64, 100) - 1
+        return 2 * torch.rand(64, 100, device=device) - 1
 
     def step() -> None:
         real = next(data)
@@ -166,7 +169,7 @@ class Modulated(nn.Module):
         return self.basis * self.linear(z)[:, :, None, None]
 
 
-def r3gan(x: Tensor) -> Step:
+def r3gan(x: Tensor, device: str) -> Step:
     """R3GAN's networks with maps of 64, 64, 32 and 16 channels at 32 x 32, RpGAN + R1 + R2, batch 64."""
     widths, channels, gamma = (64, 64, 32, 16), x.shape[1], 1.0
 
@@ -182,28 +185,29 @@ def r3gan(x: Tensor) -> Step:
     G = nn.Sequential(*up, nn.Conv2d(widths[-1], channels, 1, bias=False))
     end = nn.Conv2d(widths[0], widths[0], 4, groups=widths[0], bias=False)
     D = nn.Sequential(*down, end, nn.Flatten(), nn.Linear(widths[0], 1, bias=False))
+    G, D = G.to(device), D.to(device)
     opt_g, opt_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.0, 0.9)) for net in (G, D))
-    data = batches(x, 64)
+    data = batches(x, 64, device)
 
     def slope(logits: Tensor, at: Tensor) -> Tensor:
         (g,) = torch.autograd.grad(logits.sum(), at, create_graph=True)
         return g.square().sum((1, 2, 3)).mean()
 
     def step() -> None:
-        real, fake = next(data).requires_grad_(), G(torch.randn(64, 64)).detach().requires_grad_()
+        real, fake = next(data).requires_grad_(), G(torch.randn(64, 64, device=device)).detach().requires_grad_()
         on_real, on_fake = D(real), D(fake)
         opt_d.zero_grad()
         penalty = slope(on_real, real) + slope(on_fake, fake)
         (softplus(on_fake - on_real).mean() + gamma / 2 * penalty).backward()
         opt_d.step()
         opt_g.zero_grad()
-        softplus(D(next(data)) - D(G(torch.randn(64, 64)))).mean().backward()
+        softplus(D(next(data)) - D(G(torch.randn(64, 64, device=device)))).mean().backward()
         opt_g.step()
 
     return step
 
 
-PROGRAMS: dict[str, Callable[[Tensor], Step]] = {
+PROGRAMS: dict[str, Callable[[Tensor, str], Step]] = {
     "mlp": mlp,
     "goodfellow2014": goodfellow2014,
     "dcgan": dcgan,

@@ -1,11 +1,12 @@
 """Few images: the same recipe without augmentation, with DiffAugment and with ADA, judged by images held out.
 
     ORGANZA_DATA=... python benchmarks/small_data.py [--images N] [--seeds 0 1] [--arms off diffaugment ada] [--out DIR]
+        [--side 64] [--batch 64] [--device cuda]
 
-The data are the Twitter emoji on white at 32 x 32 (means of 2 x 2 pixels), three folds of four by name: 1,435 to train
-on, and 471 that no network sees.  The recipe is ``quick``, the same for every arm but for ``augment``: ADA's p may go
-from 0 to 1 within 100,000 images, as is usual for short runs, with the paper's target r_t = .6; in ``ada-early`` with
-.2; in ``ada-fixed`` p is .4 throughout.
+The data are the Twitter emoji on white at 32 x 32 (means of 2 x 2 pixels) or 64 x 64, three folds of four by name:
+1,435 to train on, and 471 that no network sees.  The recipe is ``quick``, the same for every arm but for ``augment``:
+ADA's p may go from 0 to 1 within 100,000 images, as is usual for short runs, with the paper's target r_t = .6; in
+``ada-early`` with .2; in ``ada-fixed`` p is .4 throughout.
 
 At each of ``--looks`` points: the Fréchet and kernel distance of 500 samples to the images held out (features
 efficientnet-lite0 where it is installed, else random), D's mean logits of trained, held-out and generated images as it
@@ -51,9 +52,11 @@ ARMS: dict[str, Any] = {
 SIDES = ("train", "held", "fake")
 
 
-def emoji(part: str) -> Data:
-    """The emoji of these folds, each pixel the mean of four."""
+def emoji(part: str, side: int) -> Data:
+    """The emoji of these folds, each pixel the mean of four if half as large."""
     found = open_data(f"{os.environ['ORGANZA_DATA']}/emoji/twitter.zip[background=white][{part}]")
+    if side == 64:
+        return found
     x = found.x.float().unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
     return open_data(x.round().to(torch.uint8))
 
@@ -61,7 +64,8 @@ def emoji(part: str) -> Data:
 class Judge:
     """Distances to the images held out."""
 
-    def __init__(self, held: Tensor) -> None:
+    def __init__(self, held: Tensor, device: torch.device) -> None:
+        self.device = device
         try:
             self.extractor = extractor("efficientnet-lite0")
         except ValueError:
@@ -69,7 +73,7 @@ class Judge:
         self.held = self.features(held)
 
     def features(self, x: Tensor) -> Tensor:
-        return extract(self.extractor, x).embeddings
+        return extract(self.extractor, x, device=self.device).embeddings
 
     def __call__(self, x: Tensor) -> dict[str, float]:
         found = self.features(x)
@@ -81,15 +85,18 @@ class Judge:
 def shown(game: Game, x: Tensor) -> float:
     """D's mean logit of images in [-1, 1], through the augmentation."""
     if game.augment is not None:
-        x, _ = game.augment(x, None, Draw(torch.Generator().manual_seed(0), len(x)))
+        x, _ = game.augment(x, None, Draw(torch.Generator(x.device).manual_seed(0), len(x)))
     return round(float(Verdict.of(game.discriminator(x)).logits.mean()), 3)
 
 
-def run(arm: str, seed: int, images: int, looks: int, train: Data, held: Data, judge: Judge, out: Path) -> Any:
-    plan = recipe("quick")(train.spec, images=images).set({"augment": ARMS[arm], "training.seed": seed})
-    state = State(plan.game(), plan.play(), train, torch.device("cpu"))
+def run(arm: str, seed: int, asked: argparse.Namespace, train: Data, held: Data, judge: Judge) -> Any:
+    images, looks, out = asked.images, asked.looks, asked.out
+    changes = {"augment": ARMS[arm], "training.seed": seed, "training.batch": asked.batch}
+    plan = recipe("quick")(train.spec, images=images).set(changes)
+    state = State(plan.game(), plan.play(), train, judge.device)
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(held)]
     real = {"train": train.gather(some)[0], "held": held.gather(torch.arange(len(held)))[0]}
+    real = {side: x.to(judge.device) for side, x in real.items()}
     curve, seconds = [], 0.0
     for look in range(1, looks + 1):
         begin = time.process_time()
@@ -138,19 +145,30 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["off", "diffaugment", "ada"])
     parser.add_argument("--looks", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("small-data"))
+    parser.add_argument("--side", type=int, choices=(32, 64), default=32)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    train, held = emoji("fold%4!=0"), emoji("fold%4=0")
-    judge, found = Judge(held.x), {}
+    train, held = emoji("fold%4!=0", asked.side), emoji("fold%4=0", asked.side)
+    judge, found = Judge(held.x, torch.device(asked.device)), {}
     for seed in asked.seeds:
-        runs = {arm: run(arm, seed, asked.images, asked.looks, train, held, judge, asked.out) for arm in asked.arms}
+        runs = {arm: run(arm, seed, asked, train, held, judge) for arm in asked.arms}
         draw(asked.out / f"small-data-{seed}.png", runs)
         if "off" in runs:
             for each in runs.values():
                 each["over_off"] = {k: round(v / runs["off"]["end"][k], 3) for k, v in each["end"].items()}
         found[seed] = runs
-    protocol = {"recipe": "quick", "images": asked.images, "train": len(train), "held": len(held), "samples": 2_000}
+    protocol = {
+        "recipe": "quick",
+        "side": asked.side,
+        "batch": asked.batch,
+        "images": asked.images,
+        "train": len(train),
+        "held": len(held),
+        "samples": 2_000,
+    }
     protocol |= {"features": judge.extractor.name, "organza": oz.__version__, "torch": torch.__version__}
     print(json.dumps({"protocol": protocol, "floor": judge(train.x), "seeds": found}, indent=1))
 

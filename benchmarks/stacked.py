@@ -1,7 +1,7 @@
 """Stacked MNIST: how many of its thousand modes the recipe ``stacked-mnist`` reaches, over time.
 
     ORGANZA_DATA=... python benchmarks/stacked.py --run DIR [--recipe stacked-mnist] [--minutes 120 | --images N]
-        [--every N] [--seed 0] [--threads 2] [--set KEY=VALUE ...]
+        [--every N] [--seed 0] [--threads 2] [--device cuda] [--set KEY=VALUE ...]
 
 Trains as a user does on 128,000 images of three digits of MNIST chosen by chance, without labels, and every so many
 images lets our digits classifier read 26,000 samples of G's moving average: the modes, of 1,000, that it sees, and the
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=250_000, help="images from one judgement to the next")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the plan, the value as JSON")
     given = parser.parse_args()
     changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in given.set)}
@@ -43,7 +44,7 @@ def main() -> None:
         images=given.images,
         minutes=given.minutes,
         seed=given.seed,
-        device="cpu",
+        device=given.device,
         changes=changes,
     )
     for record in Run(given.run).records():

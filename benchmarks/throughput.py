@@ -1,12 +1,16 @@
 """How fast is a training step: against plain PyTorch, against Keras, and against what the machine can do.
 
     python benchmarks/throughput.py [NAME ...] [--threads 2] [--repeats 5] [--seconds 3] [--keras PYTHON]
+        [--device cuda] [--precision bfloat16]
 
 For ``mlp`` and ``goodfellow2014`` on 28 x 28 x 1, ``dcgan`` and ``r3gan-tiny`` on 32 x 32 x 3 (batch 64): images/s of
-whole steps, the same program as ``eager.py`` writes it (the two take turns, medians), and the share of the floor.  The
-floor is the time that the step's matrix products and convolutions take alone, each measured by itself at its shapes
-(the faster library), and that of the optimizer's bytes at the bandwidth measured here.  With ``--keras``, ``mlp`` is
-also run by ``keras_mlp.py`` under that interpreter, which must have Keras 3 and JAX.  Prints one JSON object.
+whole steps, the same program as ``eager.py`` writes it (taking turns, medians; always in float32), in another precision
+also ours in float32, and the share of the floor.  The floor is the time that the step's matrix products and
+convolutions take alone, each measured by itself at its shapes (the faster library), and that of the optimizer's bytes
+at the bandwidth measured here.  On a GPU also ``r3gan`` on 64 x 64 x 3 (batch 256, in four micro-batches), which has no
+plain program beside it; and the rate of a product of matrices of 8192, of which ``share_of_rate`` is the share.  With
+``--keras``, ``mlp`` is also run by ``keras_mlp.py`` under that interpreter, which must have Keras 3 and JAX.  Prints
+one JSON object.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,28 +37,39 @@ from organza.nn import bilinear
 from organza.training import State
 
 SHAPES = {"mlp": (1, 28, 28), "goodfellow2014": (1, 28, 28), "dcgan": (3, 32, 32), "r3gan-tiny": (3, 32, 32)}
+SHAPES |= {"r3gan": (3, 64, 64)}
 CHANGES: dict[str, dict[str, Any]] = {"dcgan": {"training.batch": 64}, "r3gan-tiny": {"training.batch": 64}}
+CHANGES |= {"r3gan": {"training.accumulate": 4}}
 
 
 def examples(shape: tuple[int, ...]) -> Data:
     """As many random images as MNIST has, as bytes; a step's speed does not depend on what they show."""
-    x = torch.randint(0, 256, (60_000, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return open_data(x)
+    n = 60_000 if shape[1] < 64 else 6_000
+    return open_data(torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
 
 
-def ours(name: str, data: Data, threads: int) -> State:
-    changes = {"training.threads": threads, **CHANGES.get(name, {})}
-    plan = decide(data, name, images=10**9, device="cpu", changes=changes).plan
-    return State(plan.game(), plan.play(), data, torch.device("cpu"))
+def ours(name: str, data: Data, given: argparse.Namespace, precision: str) -> State:
+    changes = {"training.threads": given.threads, "precision": precision, **CHANGES.get(name, {})}
+    plan = decide(data, name, images=10**9, device=given.device, changes=changes).plan
+    return State(plan.game(), plan.play(), data, torch.device(given.device))
+
+
+def settled() -> float:
+    """The time by the clock, when all that was asked of the GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def pace(step: Step, seconds: float) -> float:
     """Seconds of a step: the mean over at least so many seconds."""
     step()
-    begin, steps = time.perf_counter(), 0
-    while (passed := time.perf_counter() - begin) < seconds:
-        step()
-        steps += 1
+    begin, steps, ahead = settled(), 0, 1
+    while (passed := settled() - begin) < seconds:
+        for _ in range(ahead):
+            step()
+        steps += ahead
+        ahead = 1 + round(0.1 * steps)  # a GPU is not waited for after each
     return passed / steps
 
 
@@ -61,9 +77,9 @@ def alone(f: Callable[[], Any], times: int = 7) -> float:
     f()
     taken = []
     for _ in range(times):
-        begin = time.perf_counter()
+        begin = settled()
         f()
-        taken.append(time.perf_counter() - begin)
+        taken.append(settled() - begin)
     return median(taken)
 
 
@@ -71,7 +87,7 @@ def contractions(step: Step) -> Counter[tuple[Any, int]]:
     """The matrix products and convolutions of one step, as (form, open place)."""
     found: Counter[tuple[Any, int]] = Counter()
     kinds = (bilinear.Matrix, bilinear.Convolution)
-    solves = {kind: kind.solve for kind in kinds}
+    solves, native = {kind: kind.solve for kind in kinds}, bilinear.native
 
     def counting(self: Any, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         found[self, place] += 1
@@ -79,17 +95,19 @@ def contractions(step: Step) -> Counter[tuple[Any, int]]:
 
     for kind in kinds:
         kind.solve = counting  # type: ignore[method-assign]
+    bilinear.native = lambda x: False
     try:
         step()
     finally:
         for kind, solve in solves.items():
             kind.solve = solve  # type: ignore[method-assign]
+        bilinear.native = native
     return found
 
 
-def cost(form: Any, place: int) -> float:
+def cost(form: Any, place: int, **kind: Any) -> float:
     """Seconds of one contraction by itself, by the faster library."""
-    filled = {at: torch.randn(form.shape(at)) for at in range(3) if at != place}
+    filled = {at: torch.randn(form.shape(at), **kind) for at in range(3) if at != place}
     if isinstance(form, bilinear.Matrix):
         a, b = {
             bilinear.Y: lambda: (filled[0], filled[1]),
@@ -109,72 +127,98 @@ def flops(form: Any, place: int) -> float:
     return 2.0 * batch * channels * sides[0] * sides[1] * per_group * height * width
 
 
-def bandwidth() -> float:
+def bandwidth(device: torch.device) -> float:
     """Bytes a second of reading two and writing one, over more than any cache."""
-    a, b = torch.zeros(2**25), torch.zeros(2**25)
-    return 3 * 4 * 2**25 / alone(lambda: torch.add(a, b, out=a))
+    n = 2**25 if device.type == "cpu" else 2**28
+    a, b = torch.zeros(n, device=device), torch.zeros(n, device=device)
+    return 3 * 4 * n / alone(lambda: torch.add(a, b, out=a))
+
+
+def rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of one large product of matrices of chance."""
+    a, b = torch.randn(2, 8192, 8192, device=device, dtype=dtype)
+    return 2 * 8192**3 / alone(lambda: a @ b)
 
 
 def floor(state: State) -> dict[str, float]:
+    kind = {"device": state.device, "dtype": getattr(torch, state.game.precision)}
     found = contractions(lambda: state.training.moves(state, state.stream))
-    seconds = sum(n * cost(form, place) for (form, place), n in found.items())
+    seconds = sum(n * cost(form, place, **kind) for (form, place), n in found.items())
     total = sum(n * flops(form, place) for (form, place), n in found.items())
     moved = 0
     for player, weights in state.weights.items():
         n = sum(weight.numel() for weight in weights)
         moments = state.rules[player].moments
         moved += 4 * n * (3 + 2 * moments) + (4 * 3 * n if player == "generator" else 0)  # and the average
-    return {"gflop": total / 1e9, "seconds": seconds + moved / bandwidth(), "gflop_per_s": total / seconds / 1e9}
+    return {
+        "gflop": total / 1e9,
+        "seconds": seconds + moved / bandwidth(state.device),
+        "gflop_per_s": total / seconds / 1e9,
+    }
 
 
-def measured(name: str, threads: int, repeats: int, seconds: float, keras: str | None) -> dict[str, Any]:
+def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
     data = examples(SHAPES[name])
-    state = ours(name, data, threads)
-    plain = PROGRAMS[name](data.x.float() / 127.5 - 1)
-
-    def step() -> None:
-        state.training.moves(state, state.stream)
-
-    with undisturbed(state.device, threads):
+    state = ours(name, data, given, given.precision)
+    step = partial(state.training.moves, state, state.stream)
+    programs: dict[str, Step] = {"ours": step}
+    if given.precision != "float32":
+        exact = ours(name, data, given, "float32")
+        programs["float32"] = partial(exact.training.moves, exact, exact.stream)
+    if name in PROGRAMS:
+        programs["eager"] = PROGRAMS[name](data.x.float() / 127.5 - 1, given.device)
+    paces: dict[str, list[float]] = {program: [] for program in programs}
+    with undisturbed(state.device, given.threads):
         pace(step, 1.0)
-        pairs = [(pace(step, seconds), pace(plain, seconds)) for _ in range(repeats)]
+        for _ in range(given.repeats):
+            for program, played in programs.items():
+                paces[program].append(pace(played, given.seconds))
         least = floor(state)
-    batch, a, b = state.training.batch, median(p[0] for p in pairs), median(p[1] for p in pairs)
+    batch, seconds = state.training.batch, {program: median(paces[program]) for program in programs}
     found = {
         "batch": batch,
-        "images_per_s": round(batch / a),
-        "eager_images_per_s": round(batch / b),
-        "ratio": round(median(y / x for x, y in pairs), 2),
-        "ratios": [round(y / x, 2) for x, y in pairs],
+        "images_per_s": round(batch / seconds["ours"]),
         "gflop_per_step": round(least["gflop"], 2),
         "gflop_per_s_alone": round(least["gflop_per_s"]),
-        "share_of_floor": round(least["seconds"] / a, 3),
+        "share_of_floor": round(least["seconds"] / seconds["ours"], 3),
     }
-    if name == "mlp" and keras:
-        program = str(Path(__file__).with_name("keras_mlp.py"))
+    for program in [each for each in programs if each != "ours"]:
+        ratios = [b / a for a, b in zip(paces["ours"], paces[program], strict=True)]
+        found[f"{program}_images_per_s"] = round(batch / seconds[program])
+        found[f"times_{program}"] = round(median(ratios), 2)
+        found[f"each_times_{program}"] = [round(ratio, 2) for ratio in ratios]
+    if state.device.type == "cuda":
+        most = rate(state.device, getattr(torch, given.precision))
+        found |= {"gflop_per_s_matrices": round(most / 1e9), "gib": round(torch.cuda.max_memory_reserved() / 2**30, 1)}
+        found["share_of_rate"] = round(least["gflop"] * 1e9 / seconds["ours"] / most, 3)
+    if name == "mlp" and given.keras:
+        program = [given.keras, str(Path(__file__).with_name("keras_mlp.py")), str(given.threads), str(given.seconds)]
         took = []
-        for _ in range(repeats):
-            done = subprocess.run([keras, program, str(threads), str(seconds)], check=True, capture_output=True)
-            with undisturbed(state.device, threads):
-                took.append(float(done.stdout) / pace(step, seconds))
+        for _ in range(given.repeats):
+            done = subprocess.run(program, check=True, capture_output=True)
+            with undisturbed(state.device, given.threads):
+                took.append(float(done.stdout) / pace(step, given.seconds))
         found["keras_ratio"] = round(median(took), 2)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PROGRAMS)}; all if none")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHAPES)}; all but the last if none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--keras", help="an interpreter with Keras 3 and JAX, such as python")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of ours alone")
     given = parser.parse_args()
     for name in given.names:
-        if name not in PROGRAMS:
-            parser.error(f"{name}: there are {', '.join(PROGRAMS)}")
-    settings = (given.threads, given.repeats, given.seconds, given.keras)
-    rows = {name: measured(name, *settings) for name in given.names or PROGRAMS}
-    print(json.dumps({"threads": given.threads, "torch": torch.__version__, "recipes": rows}))
+        if name not in SHAPES:
+            parser.error(f"{name}: there are {', '.join(SHAPES)}")
+    rows = {name: measured(name, given) for name in given.names or PROGRAMS}
+    device = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
+    said = {"device": device, "threads": given.threads, "precision": given.precision, "torch": torch.__version__}
+    print(json.dumps(said | {"recipes": rows}))
 
 
 if __name__ == "__main__":

@@ -65,14 +65,19 @@ def seed_networks(seed: int, device: torch.device) -> None:
 def undisturbed(device: torch.device, threads: int = 0) -> Iterator[None]:
     """Leave the caller's default generators, and number of CPU threads, as they were found.
 
+    Meanwhile cuDNN uses no kernel that adds up in any order, so that a run comes to the same bits again.
+
     Arguments:
         device: Whose generators.
         threads: The number of threads to compute with meanwhile; 0 leaves it.
     """
-    before = torch.get_num_threads()
+    before, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    anyhow = cudnn.deterministic
     try:
+        cudnn.deterministic = True
         torch.set_num_threads(threads or before)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
+        cudnn.deterministic = anyhow
         torch.set_num_threads(before)

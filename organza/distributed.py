@@ -34,8 +34,9 @@ def join() -> None:
     """Join the processes that torchrun started beside this one, if it did and they have not joined yet."""
     if _together() or int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # each process has a GPU of its machine
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)  # each process has a GPU of its machine
     if (
         int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
         and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -47,7 +48,8 @@ def join() -> None:
     # Imported first while there is a group, as an optimizer does it, this module keeps that group as its functions'
     # default: its threads then outlive it, and one that wants the interpreter as that goes ends the process by SIGABRT.
     importlib.import_module("torch.distributed.nn.functional")
-    group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    enough = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # NCCL refuses two processes on one GPU
+    group.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo")
     atexit.register(group.destroy_process_group)
 
 

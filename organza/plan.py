@@ -16,7 +16,7 @@ from organza import objective, optimizer, prior, term
 from organza.data import Spec
 from organza.device import memory
 from organza.evaluation import Evaluation
-from organza.game import Augment, Constraint, Game, Replay
+from organza.game import Augment, Constraint, Game, Precision, Replay
 from organza.part import KINDS, Part, build, checked, hint, part, written
 from organza.round import Batch, Draw, key
 from organza.training import Training
@@ -53,6 +53,7 @@ class Plan:
         constraints: What is done to weights after a step.
         conditional: Whether the networks take the condition y.
         joint: Whether D sees real and fake in one call.
+        precision: What the networks compute with.
         evaluation: How samples are judged by the way.
         recipe: The recipe this plan came from.
         data: What :func:`~organza.data.open_data` is given.
@@ -71,6 +72,7 @@ class Plan:
     constraints: tuple[Part, ...] = ()
     conditional: bool = False
     joint: bool = False
+    precision: Precision = "float32"
     evaluation: Part | None = None
     recipe: str = ""
     data: str = "digits"
@@ -162,6 +164,7 @@ class Plan:
                 **{name: build(noun, getattr(self, name)) for name, noun in _NOUNS.items() if name in _OF_THE_GAME},
                 conditional=self.conditional,
                 joint=self.joint,
+                precision=self.precision,
             )
 
     def play(self) -> Training:
@@ -229,6 +232,7 @@ class _Schema:
         constraints: Sequence[Constraint] = (),
         conditional: bool = False,
         joint: bool = False,
+        precision: Precision = "float32",
         evaluation: Evaluation | None = None,
         recipe: str = "",
         data: str = "digits",

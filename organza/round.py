@@ -81,6 +81,10 @@ class Verdict(NamedTuple):
             )
         return verdict._replace(logits=logits.squeeze(1)) if logits.ndim == 2 and logits.shape[1] == 1 else verdict
 
+    def float(self) -> Verdict:
+        """The verdict in float32."""
+        return Verdict(self.logits.float(), {name: head.float() for name, head in self.heads.items()})
+
     def halves(self) -> tuple[Verdict, Verdict]:
         """Split the verdict on a joined batch (2B, ...) into that on its first and its second half."""
         first = Verdict(self.logits.chunk(2)[0], {name: head.chunk(2)[0] for name, head in self.heads.items()})

@@ -86,9 +86,10 @@ def test_a_turn_is_cut_to_fit_the_memory() -> None:
 
 def test_a_choice_that_is_overridden_is_not_told() -> None:
     changes = {"training.batch": 16, "terms": [], "augment": {"kind": "DiffAugment", "policy": []}}
-    decision = api.decide(open_data("digits[:200]"), images=64, changes=changes, timed=False)
+    decision = api.decide(open_data("digits[:200]"), images=64, changes=changes, timed=False, device="cpu")
     assert [choice.name for choice in decision.choices] == ["recipe", "parameters", "memory"]
-    inner = api.decide(open_data("digits[:200]"), images=64, changes={"terms.0.term.weight": 2.0}, timed=False)
+    changes = {"terms.0.term.weight": 2.0}
+    inner = api.decide(open_data("digits[:200]"), images=64, changes=changes, timed=False, device="cpu")
     assert "gamma" not in [choice.name for choice in inner.choices] and "batch" in [c.name for c in inner.choices]
 
 

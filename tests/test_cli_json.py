@@ -105,3 +105,13 @@ def test_tab_completes():
 
     assert completed("organza tr") == ["train", "translate"]
     assert completed("organza train --re") == ["--recipe", "--resize"]
+    assert completed("organza train --recipe wg") == completed("organza recipes wg") == ["wgan", "wgan-gp"]
+    assert completed("organza lab s") == ["saturation", "stability"]
+    assert completed("organza train --device c") == ["cpu", "cuda"]
+
+
+def test_what_tab_completes_is_what_there_is():
+    from organza import lab, recipes
+    from organza.cli import shell
+
+    assert shell.recipes() == list(recipes.RECIPES) and shell.experiments() == list(lab.NAMES)

@@ -19,10 +19,11 @@ def test_names() -> None:
 def test_undisturbed_even_by_an_error() -> None:
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
     with pytest.raises(RuntimeError), undisturbed(torch.device("cpu"), threads=1):
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1 and torch.backends.cudnn.deterministic
         torch.rand(3)
         raise RuntimeError
     assert torch.equal(generator, torch.get_rng_state()) and torch.get_num_threads() == threads
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_networks_draw_what_the_seed_says() -> None:

@@ -188,11 +188,13 @@ def test_the_twelve_published_sizes_of_r3gan(shape, widths, classes, group, publ
 def test_resampling_keeps_a_constant_and_is_adjoint_but_for_a_pixel(size: tuple[int, int]) -> None:
     """Inside, [1, 2, 1] keeps a constant image in both directions; <halve x, y> = <x, double y moved by one> / 4."""
     x, y = torch.randn(2, 3, *size).double(), torch.randn(2, 3, *((s + 1) // 2 for s in size)).double()
-    doubled = _double(y, (2 * size[0] + 1, 2 * size[1] + 1))[..., 1 : 1 + size[0], 1 : 1 + size[1]]
+    wider = torch.nn.functional.pad(y, (0, 1, 0, 1))
+    doubled = _double(wider, tuple(2 * s for s in wider.shape[2:]))[..., 1 : 1 + size[0], 1 : 1 + size[1]]
     torch.testing.assert_close((_halve(x) * y).sum(), (x * doubled).sum() / 4)
     ones = torch.ones(1, 1, 8, 8)
     assert torch.equal(_halve(ones)[..., 1:, 1:], torch.ones(1, 1, 3, 3))
     assert torch.equal(_double(ones, (16, 16))[..., 1:, 1:], torch.ones(1, 1, 15, 15))
+    assert torch.equal(_double(ones, (15, 16)), _double(ones, (16, 16))[..., :15, :])
     line = torch.arange(4.0).view(1, 1, 1, 4)
     assert _double(line, (1, 8))[0, 0, 0].tolist() == [x / 2 for x in [0, 0, 0.5, 1, 1.5, 2, 2.5, 3]]
 

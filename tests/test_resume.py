@@ -16,13 +16,13 @@ from organza.training import State
 ROUNDS = 12
 
 
-def built(plan: Plan, data) -> State:
-    return State(plan.game(), plan.play(), data, torch.device("cpu"))
+def built(plan: Plan, data, device: torch.device) -> State:
+    return State(plan.game(), plan.play(), data, device)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_cut_at_every_step(name: str) -> None:
+def test_cut_at_every_step(name: str, device: torch.device) -> None:
     """With k = 2, two micro-batches a turn, and epochs that wrap; two rounds from every cut stand for the rest."""
     data = open_data(OTHERS.get(name, "digits[:40]"))
     plan = reduced(RECIPES[name](data.spec, 6400))
@@ -30,14 +30,14 @@ def test_cut_at_every_step(name: str) -> None:
     if isinstance(plan.play().moves, Alternating):
         changes["training.moves.k"] = 2
     plan = plan.set(changes)
-    uncut, saved, lines = built(plan, data), {}, {}
+    uncut, saved, lines = built(plan, data, device), {}, {}
     for step in range(1, ROUNDS + 1):
         uncut.training.moves(uncut, uncut.stream)
         lines[step] = uncut.means()
         saved[step] = copy(uncut)
     assert uncut.images > len(data), "the run must wrap around an epoch's end"
     for cut in range(1, ROUNDS):
-        state = built(plan, data)
+        state = built(plan, data, device)
         state.restore(*saved[cut])
         for step in range(cut + 1, min(cut + 2, ROUNDS) + 1):
             torch.default_generator.manual_seed(step)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from organza.cli.shell import Json, app, show
+from organza.cli.shell import Json, app, experiments, show
 from organza.progress import measuring
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ __all__ = ["lab"]
 
 @app.command()
 def lab(
-    name: Annotated[list[str] | None, typer.Argument(help="Which experiments. [default: all]")] = None,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Which experiments. [default: all]", autocompletion=experiments)
+    ] = None,
     out: Annotated[str, typer.Option(help="The folder of figures, pages and records.")] = "lab",
     fast: Annotated[bool, typer.Option("--fast", help="Fewer seeds and shorter games, for a first look.")] = False,
     processes: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0: one a core.")] = 0,

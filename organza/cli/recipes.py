@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from organza.cli.shell import Json, app, show
+from organza.cli.shell import recipes as names
 
 __all__ = ["recipes"]
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print the complete plan of this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print the complete plan of this one.", autocompletion=names)
+    ] = None,
     data: Annotated[str | None, typer.Option(help="What to make the plan for. [default: the paper's images]")] = None,
     as_json: Json = False,
 ) -> None:

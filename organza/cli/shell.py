@@ -9,11 +9,26 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Device", "Images", "Json", "Minutes", "Run", "Seed", "Trained", "app", "main", "run", "show"]
+__all__ = [
+    "Device",
+    "Images",
+    "Json",
+    "Minutes",
+    "Run",
+    "Seed",
+    "Trained",
+    "app",
+    "experiments",
+    "main",
+    "recipes",
+    "run",
+    "show",
+]
 
 app = typer.Typer(
     name="organza",
@@ -29,13 +44,32 @@ Trained = Annotated[str, typer.Argument(metavar="RUN", help="The run folder, or 
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same samples.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Length of the run: images shown to D.")]
 Minutes = Annotated[float | None, typer.Option(help="Length in minutes: the speed is measured, then fixes --images.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=lambda: ["auto", "cpu", "cuda", "mps"])
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def show(record: Any, text: str, as_json: bool) -> None:
     """Print a result, as one JSON object or in words."""
     print(json.dumps(record) if as_json else text)
+
+
+def recipes() -> list[str]:
+    """The recipes' names, for the shell to complete."""
+    return _keys("recipes", "RECIPES")
+
+
+def experiments() -> list[str]:
+    """The experiments' names, for the shell to complete."""
+    return _keys("lab", "NAMES")
+
+
+def _keys(package: str, table: str) -> list[str]:
+    """The names in a registry, read from its source: to import it takes seconds, and the shell waits."""
+    source = (Path(__file__).parents[1] / package / "__init__.py").read_text("utf-8")
+    literal = re.search(rf"^{table}\b.*?^[)}}]", source, re.MULTILINE | re.DOTALL)
+    return re.findall(r'^    "([^"]+)"', literal[0], re.MULTILINE) if literal else []
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from organza.cli.shell import Device, Images, Json, Minutes, Run, app, show
+from organza.cli.shell import Device, Images, Json, Minutes, Run, app, recipes, show
 from organza.progress import playing
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ def train(
     data: Annotated[
         str, typer.Argument(help="digits, mnist, ring, ...; a folder or .zip of pictures, an .npy or .npz.")
     ] = "digits",
-    recipe: Annotated[str | None, typer.Option(help="See: organza recipes. [default: chosen for the data]")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="See: organza recipes. [default: chosen for the data]", autocompletion=recipes),
+    ] = None,
     run: Annotated[str | None, typer.Option(help="The run folder to make. [default: runs/DATA-RECIPE-NUMBER]")] = None,
     images: Images = None,
     minutes: Minutes = None,

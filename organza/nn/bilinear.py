@@ -122,14 +122,14 @@ class _Value(torch.autograd.Function):
 
 
 class _Edge(torch.autograd.Function):
-    """The contraction as a function of one argument: the way of its gradient, and zeros for a value."""
+    """The contraction as a function of one argument: the way of its gradient, without a value."""
 
     @staticmethod
     def forward(ctx: Any, moving: Tensor, form: Form, at: int, place: int, other: tuple[Tensor]) -> Tensor:
         ctx.form, ctx.at, ctx.place = form, at, place
         ctx.save_for_backward(*other)
         ctx.set_materialize_grads(False)
-        return moving.new_zeros(()).expand(form.shape(place))
+        return moving.new_empty(()).expand(form.shape(place))  # nobody reads it
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
@@ -140,12 +140,12 @@ class _Edge(torch.autograd.Function):
 
 
 class _Shift(torch.autograd.Function):
-    """The bias of each channel: the way of its gradient, and zeros for a value."""
+    """The bias of each channel: the way of its gradient, without a value."""
 
     @staticmethod
     def forward(ctx: Any, bias: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.set_materialize_grads(False)
-        return bias.new_zeros(()).expand(shape)
+        return bias.new_empty(()).expand(shape)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
@@ -154,8 +154,9 @@ class _Shift(torch.autograd.Function):
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
-    if transformed():
+    if native(x):
         return functional.linear(x, w, bias)
+    x, w, bias = _lowered(x, w, bias)
     if x.ndim != 2:
         return linear(x.reshape(-1, w.shape[1]), w, bias).view(*x.shape[:-1], w.shape[0])
     return contract(Matrix(len(x), w.shape[1], w.shape[0]), Y, {X: x, W: w}, bias)
@@ -167,9 +168,12 @@ def conv2d(
     """Return x * w + bias, as :func:`torch.nn.functional.conv2d` does."""
     if transformed():
         return functional.conv2d(x, w, bias, stride, padding, 1, groups)
+    x, w, bias = _lowered(x, w, bias)
     if x.ndim == 3:  # one example
         return conv2d(x[None], w, bias, stride, padding, groups)[0]
     form = Convolution(tuple(x.shape), tuple(w.shape), _pair(stride), _pair(padding), groups)
+    if _by_product(x, form):
+        return functional.linear(x.permute(0, 2, 3, 1), w.flatten(1), bias).permute(0, 3, 1, 2)
     return contract(form, Y, {X: x, W: w}, bias)
 
 
@@ -185,6 +189,7 @@ def conv_transpose2d(
     """Return the transposed convolution, as :func:`torch.nn.functional.conv_transpose2d` does."""
     if transformed() or x.shape[-3] != w.shape[0]:  # what does not fit, PyTorch says better
         return functional.conv_transpose2d(x, w, bias, stride, padding, output_padding, groups)
+    x, w, bias = _lowered(x, w, bias)
     if x.ndim == 3:
         return conv_transpose2d(x[None], w, bias, stride, padding, output_padding, groups)[0]
     stride, padding, more = _pair(stride), _pair(padding), _pair(output_padding)
@@ -218,9 +223,33 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups)
 
 
+def native(x: Tensor) -> bool:
+    """Whether PyTorch's own product of matrices serves as well: on a GPU, where its nodes are also launched faster."""
+    return x.is_cuda or transformed()
+
+
 def transformed() -> bool:
     """Whether one of torch.func's transforms (vmap, jvp ...) looks on: they know PyTorch's own layers."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def _lowered(*tensors: Tensor | None) -> Any:
+    """The tensors in the numbers that autocast asks for; their gradients come back in their own."""
+    kind = next(t.device.type for t in tensors if t is not None)
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return tensors
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(t.to(dtype) if t is not None and t.dtype == torch.float32 else t for t in tensors)
+
+
+def _by_product(x: Tensor, form: Convolution) -> bool:
+    """Whether a convolution is computed as a product of matrices, the same at every pixel: on a GPU in bfloat16.
+
+    The bias then costs no pass of its own.  In float32 cuDNN convolves in TF32, in which PyTorch's products are not.
+    """
+    if not native(x) or x.dtype != torch.bfloat16 or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return form.groups == 1 and (*form.w[2:], *form.stride, *form.padding) == (1, 1, 1, 1, 0, 0)
 
 
 def _pair(sides: Any) -> tuple[int, ...]:
@@ -228,11 +257,11 @@ def _pair(sides: Any) -> tuple[int, ...]:
 
 
 def _layout(*tensors: Tensor) -> torch.memory_format:
-    """Channels last if one of them is, and always for float32 on a CPU, where all of oneDNN's kernels like it best.
+    """Channels last if one of them is, and always on a CPU but for float64: all of oneDNN's kernels like it best.
 
     (A map of one channel or one pixel is both, so that it cannot say.)
     """
-    if tensors[0].device.type == "cpu" and tensors[0].dtype == torch.float32:
+    if tensors[0].device.type == "cpu" and tensors[0].dtype in (torch.float32, torch.bfloat16):
         return torch.channels_last
     last = any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in tensors)
     return torch.channels_last if last else torch.contiguous_format

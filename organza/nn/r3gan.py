@@ -144,8 +144,16 @@ def _stage(width: int, blocks: int, group: int, depth: int) -> nn.Sequential:
 def _double(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Double a map to ``size``: each pixel is kept, and the mean of two is put before it (0 outside)."""
     channels = x.shape[1]
-    kernel = _kernel(x.dtype, x.device).expand(channels, 1, 3, 3)
-    return conv_transpose2d(x, kernel, stride=2, groups=channels)[..., : size[0], : size[1]]
+    # With a row and a column of zeros before the filter nothing is left to cut off, unless a side is odd; but on a GPU
+    # such filters are slow.
+    before = 0 if x.is_cuda else 1
+    kernel = _kernel(x.dtype, x.device, before).expand(channels, 1, 3 + before, 3 + before)
+    y = conv_transpose2d(x, kernel, stride=2, padding=before, groups=channels)
+    if y.shape[2:] == size:
+        return y
+    last = y.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format  # of what is cut, no convolution could tell
+    return y[..., : size[0], : size[1]].contiguous(memory_format=layout)
 
 
 def _halve(x: Tensor) -> Tensor:
@@ -156,8 +164,8 @@ def _halve(x: Tensor) -> Tensor:
 
 
 @cache  # made anew, it would stop a GPU's queue at every resampling
-def _kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
-    line = torch.tensor([0.5, 1.0, 0.5], dtype=dtype, device=device)
+def _kernel(dtype: torch.dtype, device: torch.device, before: int = 0) -> Tensor:
+    line = torch.tensor([*[0.0] * before, 0.5, 1.0, 0.5], dtype=dtype, device=device)
     return torch.outer(line, line)
 
 

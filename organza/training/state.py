@@ -290,7 +290,10 @@ class State:
                 weight = self.weights[player][int(index)]
                 # A moment lies in memory as its weight does: fused optimizers walk both in step.
                 moment = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value)
-                optimizer.state[weight][entry] = moment.to(self.device, value.dtype).copy_(value)
+                # Only fused optimizers count their steps on the device.
+                counts = entry == "step" and not optimizer.defaults.get("fused")
+                place = torch.device("cpu") if counts else self.device
+                optimizer.state[weight][entry] = moment.to(place, value.dtype).copy_(value)
         self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
         self.counts, self.skipped = dict(record["counts"]), dict(record.get("skipped", {}))
         self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
