@@ -21,9 +21,10 @@ from organza.recipes.r3gan import gamma
 from organza.round import Batch, Draw, Player
 from organza.training import Training
 
-__all__ = ["Choice", "Choices", "choose", "memory", "micro_batches"]
+__all__ = ["SELDOM", "Choice", "Choices", "by_heart", "choose", "memory", "micro_batches"]
 
 _FEW = 5_000  # images, below which D soon knows them by heart
+_OFTEN = 100  # times that it must have seen each
 _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
 
 
@@ -145,6 +146,16 @@ def _augmented(choices: Choices, data: Spec) -> Choices:
         changes = {**choices.changes, "augment": {"kind": "DiffAugment"}}
     reasons = (*choices.reasons[:-1], chosen, choices.reasons[-1])
     return Choices(choices.recipe, changes, choices.minutes, choices.images, reasons)
+
+
+SELDOM = Choice(
+    "augmentation", "none", f"D sees each fewer than {_OFTEN} times, too seldom to know it by heart", "augment"
+)
+
+
+def by_heart(plan: Plan, data: Spec) -> bool:
+    """Whether a run is long enough for D to know its data by heart, if they are few."""
+    return bool(plan.training["images"] >= _OFTEN * data.count)
 
 
 def micro_batches(plan: Plan, data: Spec, room: float) -> int:

@@ -158,12 +158,19 @@ def decide(
         plan, changes = plan.set({"training.accumulate": parts}), {**changes, "training.accumulate": parts}
         fits = Choice("accumulate", f"{parts} micro-batches", f"to fit into {room / 2**30:,.1f} GiB")
         reasons = (*reasons, fits) if parts > 1 else reasons
-    held = auto.memory(plan, data.spec)
     speed: float | None = None
+    begin = time.monotonic()
     if minutes is not None:
         plan, speed = _filling(plan, data, device, minutes, changes)
-        held = auto.memory(plan, data.spec)
-    elif timed and held < room:
+    augmented = plan.augment is not None and any(choice.name == "augmentation" for choice in reasons)
+    if augmented and not auto.by_heart(plan, data.spec):
+        plan, changes = plan.set({"augment": None}), {**changes, "augment": None}
+        reasons = tuple(auto.SELDOM if choice.name == "augmentation" else choice for choice in reasons)
+        if minutes is not None:  # more images fit without
+            left = max(minutes / 2, minutes - (time.monotonic() - begin) / 60)
+            plan, speed = _filling(plan, data, device, left, changes)
+    held = auto.memory(plan, data.spec)
+    if speed is None and timed and held < room:
         speed = measure(plan, data, device)
     return Decision(plan, (*reasons, *_costs(plan, data, where, held, room, speed)), _notes(plan, data))
 

@@ -58,7 +58,7 @@ def test_a_decision_is_the_plan_that_would_be_trained(digits: Data) -> None:
     plan, names = decision.plan, [choice.name for choice in decision.choices]
     assert plan.recipe == "quick"
     assert [plan.training[name] for name in ("images", "seed", "batch")] == [640, 3, 16]
-    assert plan.augment is not None  # 200 images are few
+    assert plan.augment is None  # 200 images are few, but each is seen three times
     assert names == ["recipe", "gamma", "augmentation", "parameters", "memory", "time"]  # the rest was given
     parameters = next(choice.value for choice in decision.choices if choice.name == "parameters")
     game = plan.game()
@@ -99,6 +99,23 @@ def test_every_number_that_is_chosen_names_its_setting(device: torch.device) -> 
     for choice in auto.choose(SPECS["digits"], device).reasons:
         if choice.name not in ("recipe", "length"):
             assert choice.stands({"training.seed": 1}) and not choice.stands({choice.setting: None}), choice.name
+
+
+@pytest.mark.parametrize(("images", "augmented"), [(19_968, False), (20_000, True)])
+def test_few_images_are_augmented_once_d_sees_them_often(digits: Data, images: int, augmented: bool) -> None:
+    decision = api.decide(digits, images=images, timed=False, device="cpu")
+    (choice,) = (choice for choice in decision.choices if choice.name == "augmentation")
+    assert (decision.plan.augment is not None) == augmented == (choice.value == "DiffAugment")
+    own = {"augment": {"kind": "DiffAugment", "policy": ["color"]}}
+    decision = api.decide(digits, images=images, timed=False, device="cpu", changes=own)
+    assert decision.plan.augment is not None and decision.plan.augment["policy"] == ["color"]
+    named = api.decide(digits, "quick", images=images, timed=False, device="cpu", changes={"augment": "DiffAugment"})
+    assert named.plan.augment is not None
+
+
+def test_a_short_time_is_filled_without_augmentation(digits: Data) -> None:
+    decision = api.decide(digits, minutes=0.02, device="cpu")
+    assert decision.plan.augment is None and "too seldom" in str(decision.choices)
 
 
 def test_what_is_too_large_is_said_and_not_tried() -> None:
