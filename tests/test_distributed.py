@@ -213,3 +213,22 @@ def test_each_fault_in_sharing_is_found(how: str, tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "backend", "chosen"),
+    [(0, 2, "gloo", None), (2, 2, "cpu:gloo,cuda:nccl", 1), (1, 2, "gloo", 0), (4, 8, "gloo", 1)],
+)
+def test_each_process_has_a_gpu_or_shares_one(gpus, processes, backend, chosen, monkeypatch):
+    """Over NCCL where there are enough; NCCL refuses two processes on one GPU."""
+    asked = {}
+    names = {"WORLD_SIZE": "16", "MASTER_ADDR": "here", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": str(processes)}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_MAX_RESTARTS", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: asked.update(gpu=index))
+    monkeypatch.setattr(distributed.group, "init_process_group", lambda backend: asked.update(backend=backend))
+    monkeypatch.setattr(atexit, "register", lambda what: None)
+    distributed.join()
+    assert asked == ({"backend": backend} if chosen is None else {"backend": backend, "gpu": chosen})
