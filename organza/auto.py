@@ -24,7 +24,7 @@ from organza.training import Training
 __all__ = ["SELDOM", "Choice", "Choices", "by_heart", "choose", "memory", "micro_batches"]
 
 _FEW = 5_000  # images, below which D soon knows them by heart
-_OFTEN = 30  # times that it must have seen each (docs/log.md)
+_OFTEN = 50  # times that it must have seen each (docs/log.md)
 _SMALL = 28 * 28  # pixels of the images for which `quick` was tuned
 
 

@@ -101,7 +101,7 @@ def test_every_number_that_is_chosen_names_its_setting(device: torch.device) -> 
             assert choice.stands({"training.seed": 1}) and not choice.stands({choice.setting: None}), choice.name
 
 
-@pytest.mark.parametrize(("images", "augmented"), [(5_984, False), (6_016, True)])
+@pytest.mark.parametrize(("images", "augmented"), [(9_984, False), (10_016, True)])
 def test_few_images_are_augmented_once_d_sees_them_often(digits: Data, images: int, augmented: bool) -> None:
     decision = api.decide(digits, images=images, timed=False, device="cpu")
     (choice,) = (choice for choice in decision.choices if choice.name == "augmentation")
