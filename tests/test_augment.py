@@ -256,7 +256,8 @@ def test_images_come_back_as_they_came(policy, dtype, device):
     got = augmented(x, *policy)
     assert got.dtype == dtype and got.device == x.device and got.shape == x.shape
     exact = augmented(x.double(), *policy)
-    torch.testing.assert_close(got.double(), exact, rtol=0, atol=10 * torch.finfo(dtype).eps)
+    steps = 8 if device.type == "cpu" else 10
+    torch.testing.assert_close(got.double(), exact, rtol=0, atol=steps * torch.finfo(dtype).eps)
     for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
         torch.testing.assert_close(augmented(other, *policy), got)
 

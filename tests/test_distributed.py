@@ -211,10 +211,6 @@ def test_each_fault_in_sharing_is_found(how: str, tmp_path: Path) -> None:
         assert "weights differ" in first.get(name, "") or apart(tmp_path, name, "0-2", "0-1") > 1e-6, name
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
-
-
 @pytest.mark.parametrize(
     ("gpus", "processes", "backend", "chosen"),
     [(0, 2, "gloo", None), (2, 2, "cpu:gloo,cuda:nccl", 1), (1, 2, "gloo", 0), (4, 8, "gloo", 1)],
@@ -232,3 +228,7 @@ def test_each_process_has_a_gpu_or_shares_one(gpus, processes, backend, chosen, 
     monkeypatch.setattr(atexit, "register", lambda what: None)
     distributed.join()
     assert asked == ({"backend": backend} if chosen is None else {"backend": backend, "gpu": chosen})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

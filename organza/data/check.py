@@ -134,7 +134,8 @@ def _warnings(found: Check) -> list[str]:
     lines, few = [], [(name, n) for name, n in found.classes.items() if 0 < n < _PER_CLASS]
     if len(found.shape) == 3 and found.count < _FEW:
         lines.append(
-            f"{found.count:,} images are few: D learns them by heart; augmentation is on unless you choose a recipe"
+            f"{found.count:,} images are few: D learns them by heart; in all but short runs augmentation is on, "
+            "unless you choose a recipe"
         )
     if few:
         said = ", ".join(f"{n} of {name}" for name, n in few[:3]) + (

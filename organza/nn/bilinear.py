@@ -247,7 +247,7 @@ def _by_product(x: Tensor, form: Convolution) -> bool:
 
     The bias then costs no pass of its own.  In float32 cuDNN convolves in TF32, in which PyTorch's products are not.
     """
-    if not native(x) or x.dtype != torch.bfloat16 or not x.is_contiguous(memory_format=torch.channels_last):
+    if x.dtype != torch.bfloat16 or not native(x) or not x.is_contiguous(memory_format=torch.channels_last):
         return False
     return form.groups == 1 and (*form.w[2:], *form.stride, *form.padding) == (1, 1, 1, 1, 0, 0)
 

@@ -33,7 +33,7 @@ def r3gan(data: Spec, images: int = 200_000_000) -> Plan:
     end: see ``--set augment=ADA`` or ``augment=DiffAugment`` for small data.
 
     Cost on MNIST, one CPU thread (docs/recipes.md): 0.3 images/s: not for CPUs.  One H200 trains 437 images/s of
-    64 x 64 with ``--set precision=bfloat16 training.accumulate=4`` (docs/gpu.md); no run to its end was made.
+    64 x 64 with ``--set precision=bfloat16 --set training.accumulate=4`` (docs/gpu.md); no run to its end was made.
 
     References:
         The GAN is dead; long live the GAN! A Modern Baseline GAN (Huang, Gokaslan, Kuleshov, Tompkin, 2024)
