@@ -61,11 +61,24 @@ def test_g_emits_the_label_it_was_given_and_its_gradient_reaches_the_label():
     x = network(torch.randn(5, 6))
     assert x.shape == (5, 1, 13, 12)
     x[:, :, 9:].sum().backward()
-    assert all(weight.grad is not None for weight in network.label.parameters())
+    assert all(weight.grad is not None for weight in network.logits.parameters())
     points = JointGenerator(MLPGenerator(6, (4,), (8,), output="linear", classes=3), 6, 3, temperature=1e-3)
     with torch.no_grad():
         made = points(torch.randn(50, 6))
     assert made.shape == (50, 7) and (made[:, 4:].sum(1) + 1).abs().max() < 1e-2  # one 1 and two -1: whole labels
+
+
+def test_no_label_is_out_of_reach():
+    """Where the net prefers one label to another by a whole standard deviation, the other is still drawn."""
+    network, z = JointGenerator(MLPGenerator(6, (4,), (8,), output="linear", classes=3), 6, 3), torch.randn(2000, 6)
+    with torch.no_grad():
+        network.logits[-1].weight.zero_()
+        network.logits[-1].bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+        label = split(network(z), 3)[1]
+    assert torch.equal(label, (z[:, :3] + torch.tensor([0.0, 1.0, 0.0])).argmax(1))
+    assert torch.bincount(label, minlength=3).min() > 200
+    with pytest.raises(ValueError, match="labels=7: must be from 1 to latent=6"):
+        JointGenerator(MLPGenerator(6, (4,), (8,), output="linear", classes=7), 6, 7)
 
 
 def test_the_recipe_fits_joint_data():
