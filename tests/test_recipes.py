@@ -71,8 +71,9 @@ def test_quick_plays_harder_for_more_coordinates() -> None:
 def test_modes_fills_as_many_dimensions_as_the_data_and_goes_from_coarse_to_fine() -> None:
     plan = RECIPES["modes"](Spec((3,), 100), 1000)
     gamma = plan.terms[0]["weight"]
-    assert gamma == plan.terms[1]["weight"] and gamma["images"] == 500
-    assert plan.prior["noise"] == 3 and gamma["start"] == pytest.approx(10_000 * gamma["end"]) == 1.5
+    assert gamma == plan.terms[1]["weight"] and gamma["per"] == 600  # a 10,000th after six tenths of the images
+    assert gamma["start"] * gamma["factor"] == pytest.approx(gamma["floor"]) == 1.5e-5
+    assert plan.prior["noise"] == 3 and gamma["start"] == pytest.approx(0.15)
 
 
 @every
