@@ -16,8 +16,8 @@ class JointGenerator(nn.Module):
     .. math:: e = \mathrm{softmax}((z_{1 \dots K} + W_2\, a(W_1 z)) / \tau), \qquad x = G(z, e)
 
     e is soft, so that gradients reach the label, and D, which sees only whole labels in the data, drives it to a whole
-    one.  Each label has a number of z to itself, by which it is drawn now and then whatever the net makes of the rest:
-    a label that is never drawn would get no gradient to come back by.
+    one.  Each label has a number of z to itself, by which it is drawn now and then unless the net puts it several
+    standard deviations behind: a label that is never drawn would get no gradient to come back by.
 
     Arguments:
         generator: G(z, y), with ``classes`` numbers of e(y).
