@@ -1,11 +1,11 @@
 """The number of 2014: the Parzen log-likelihood of ``goodfellow2014`` on MNIST, by the protocol of its authors.
 
-    python benchmarks/parzen.py train [--recipe goodfellow2014] [--k 1] [--seed 1] [--images N] --run DIR
+    python benchmarks/parzen.py train [--recipe goodfellow2014] [--k 1] [--seed 1] [--images N] [--every N] --run DIR
     python benchmarks/parzen.py test --run DIR
     python benchmarks/parzen.py references
     python benchmarks/parzen.py curve --run DIR [DIR ...] --out curve.png
 
-``train`` shows D the first 50,000 training images, with one CPU thread, and every 500,000 images lets the other 10,000
+``train`` shows D the first 50,000 training images, with one CPU thread, and every so many lets the other 10,000
 judge 10,000 samples: the first 1,000 of them choose sigma, the other 9,000 are scored.  The checkpoint that scores best
 is kept; the same command goes on with a run that was stopped.  ``test`` then reads the test images, once, with the best
 checkpoint's samples.  ``references`` scores what is no generator: training images themselves, and centroids of k-means.
@@ -33,7 +33,7 @@ from organza.run import Run
 from organza.training import Judge, fit
 
 PUBLISHED = {"goodfellow2014": "225 +- 2", "cgan2014": "132 +- 1.8"}
-CENTRES, EVERY, CHOOSING = 10_000, 500_000, 1_000
+CENTRES, CHOOSING = 10_000, 1_000
 SEED = 1  # of the samples
 
 
@@ -57,14 +57,14 @@ def judged(valid: Tensor) -> Callable[[Model], dict[str, float]]:
     return score
 
 
-def train(recipe: str, k: int, seed: int, images: int | None, run: Path) -> None:
+def train(recipe: str, k: int, seed: int, images: int | None, every: int, run: Path) -> None:
     data, changes = open_data("mnist[:50000]"), {"training.threads": 1, "training.log_every": 50_000}
     if recipe == "algorithm1":
         changes["training.moves.k"] = k
     plan = decide(data, recipe, images=images, seed=seed, device="cpu", changes=changes).plan
     if not (run / "plan.json").exists():
         Run.create(run, {"organza": __version__, **plan.json()})
-    judge = Judge(judged(unit("mnist[50000:]")), EVERY, "parzen", highest=True)
+    judge = Judge(judged(unit("mnist[50000:]")), every, "parzen", highest=True)
     fit(plan.game(), data, plan.play(), run=run, device="cpu", judge=judge)
 
 
@@ -125,12 +125,13 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=1, help="D's moves, of algorithm1")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--every", type=int, default=500_000, help="images from one judgement to the next")
     parser.add_argument("--out", type=Path, default=Path("curve.png"))
     given = parser.parse_args()
     if given.what != "references" and not given.run:
         parser.error("--run is missing: the run folder")
     if given.what == "train":
-        train(given.recipe, given.k, given.seed, given.images, given.run[0])
+        train(given.recipe, given.k, given.seed, given.images, given.every, given.run[0])
     elif given.what == "test":
         print(json.dumps(test(given.run[0])))
     elif given.what == "references":

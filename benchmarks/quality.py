@@ -1,6 +1,7 @@
 """Quality per minute: what ``organza train mnist`` comes to in so many minutes, beside the lecture's Keras program.
 
     ORGANZA_DATA=... python benchmarks/quality.py [--minutes 3 10] [--seeds 0] [--keras PYTHON] [--out DIR]
+        [--features digits random]
 
 On MNIST's 60,000 images and two cores: the recipe ``quick`` with ``--minutes M``, and then ``keras_mlp.py`` (under that
 interpreter, which must have Keras 3 and JAX) for as many seconds as that took, its compilation among them.  Of each,
@@ -18,6 +19,7 @@ import itertools
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,10 @@ FEATURES = ("digits", "random", "efficientnet-lite0")
 METRICS = {"digits": ["frechet", "classes", "memorisation"]}  # and of the others the distance alone
 
 
-def judged(name: str, x: Tensor) -> dict[str, Any]:
+def judged(name: str, x: Tensor, chosen: Sequence[str]) -> dict[str, Any]:
     """What 10,000 samples are worth, (N, 1, 28, 28) bytes."""
     found: dict[str, Any] = {}
-    for features in FEATURES:
+    for features in chosen:
         try:
             scores = evaluate(Data(name, x), reference("mnist"), METRICS.get(features, ["frechet"]), features)
         except ValueError as error:
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2, help="of Keras; ours takes as many as are fastest")
     parser.add_argument("--keras", help="an interpreter with Keras 3 and JAX, such as python")
+    parser.add_argument("--features", nargs="+", default=FEATURES, choices=FEATURES, help="that judge")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the plan, for a search")
     parser.add_argument("--out", type=Path, default=Path("quality"))
     given = parser.parse_args()
@@ -112,11 +115,11 @@ def main() -> None:
             save(
                 grid(x[:80].float() / 127.5 - 1, columns=16), given.out / f"{who}-{row['minutes']:g}-{row['seed']}.png"
             )
-            row[who] = told | judged(who, x)
+            row[who] = told | judged(who, x, given.features)
         if "keras" in row:
             row["times_keras"] = {
                 name: round(row["quick"][name]["frechet"] / row["keras"][name]["frechet"], 3)
-                for name in FEATURES
+                for name in given.features
                 if "frechet" in row["quick"][name]
             }
         found.append(row)

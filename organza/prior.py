@@ -219,6 +219,11 @@ class Codes(Prior):
         parts.append(self.spread * torch.randn(n, self.noise, generator=generator, device=device))
         return torch.cat(parts, 1)  # (n, dim)
 
+    def truncate(self, z: Tensor, bound: float) -> Tensor:
+        """Truncate the noise to [-bound s, bound s], as :meth:`Normal.truncate` does, and keep the codes."""
+        codes, noise = z.split([self.dim - self.noise, self.noise], 1)
+        return torch.cat([codes, self.spread * Normal(self.noise).truncate(noise / (self.spread or 1.0), bound)], 1)
+
     def project(self, z: Tensor) -> Tensor:
         """Move each categorical code to the nearest category, continuous codes into [-1, 1]; leave the noise."""
         *codes, continuous, noise = z.split([*self.categories, self.continuous, self.noise], 1)

@@ -217,6 +217,20 @@ def test_codes_project_to_the_law_and_leave_draws_alone():
     assert (moved[:, :3].sum(1) == 1).all() and float(moved[:, 3:5].abs().max()) <= 1
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+def test_truncation_keeps_codes_and_truncates_the_noise(spread):
+    prior = Codes((3, 2), 1, 4, spread=spread, height=2.0)
+    z = prior.draw(50, seeded())
+    made = prior.truncate(z, 0.5)
+    assert torch.equal(made[:, :6], z[:, :6]) and float(made[:, 6:].abs().max()) <= 0.5 * spread
+    torch.testing.assert_close(
+        made[:, 6:], spread * Normal(4).truncate(Codes((3, 2), 1, 4).draw(50, seeded())[:, 6:], 0.5)
+    )
+    assert torch.equal(prior.truncate(z, math.inf), z)
+    with pytest.raises(ValueError, match="truncation=0"):
+        prior.truncate(z, 0)
+
+
 def test_a_code_is_led_through_its_values_and_all_else_is_kept():
     prior = Codes((3, 2), 2, 4)
     z = prior.draw(5, seeded())
