@@ -74,7 +74,7 @@ def algorithm1(data: Spec, images: int = 250 * _EPOCH, k: int = 1) -> Plan:
     the paper warns (docs/log.md).  All other numbers are those of ``goodfellow2014``.
 
     Cost and result on MNIST, one CPU thread (docs/recipes.md): 1,500 images/s; digits after three to six minutes,
-    then D gets away and they decay.
+    then D gets away and they decay.  On another machine seeds 1 and 2 broke down within 50,000 images (docs/log.md).
 
     References:
         Generative Adversarial Nets (Goodfellow et al., 2014), Algorithm 1

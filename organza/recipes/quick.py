@@ -41,9 +41,9 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
 
     References:
         Unsupervised Representation Learning with Deep Convolutional GANs (Radford, Metz, Chintala, 2016)
-        Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Elgammal, Singh, 2018), for
         why one piece of z cannot make several of x
+        Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
     """
     if not are_pictures(data):
         return _points(data, images)
