@@ -1,6 +1,7 @@
 """The number of 2014: the Parzen log-likelihood of ``goodfellow2014`` on MNIST, by the protocol of its authors.
 
-    python benchmarks/parzen.py train [--recipe goodfellow2014] [--k 1] [--seed 1] [--images N] [--every N] --run DIR
+    python benchmarks/parzen.py train [--recipe goodfellow2014] [--k 1] [--seed 1] [--images N] [--every N]
+        [--set KEY=VALUE ...] --run DIR
     python benchmarks/parzen.py test --run DIR
     python benchmarks/parzen.py references
     python benchmarks/parzen.py curve --run DIR [DIR ...] --out curve.png
@@ -57,8 +58,8 @@ def judged(valid: Tensor) -> Callable[[Model], dict[str, float]]:
     return score
 
 
-def train(recipe: str, k: int, seed: int, images: int | None, every: int, run: Path) -> None:
-    data, changes = open_data("mnist[:50000]"), {"training.threads": 1, "training.log_every": 50_000}
+def train(recipe: str, k: int, seed: int, images: int | None, every: int, changes: dict[str, Any], run: Path) -> None:
+    data, changes = open_data("mnist[:50000]"), {"training.threads": 1, "training.log_every": 50_000, **changes}
     if recipe == "algorithm1":
         changes["training.moves.k"] = k
     plan = decide(data, recipe, images=images, seed=seed, device="cpu", changes=changes).plan
@@ -126,12 +127,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=int)
     parser.add_argument("--every", type=int, default=500_000, help="images from one judgement to the next")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the plan, the value as JSON")
     parser.add_argument("--out", type=Path, default=Path("curve.png"))
     given = parser.parse_args()
     if given.what != "references" and not given.run:
         parser.error("--run is missing: the run folder")
+    changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in given.set)}
     if given.what == "train":
-        train(given.recipe, given.k, given.seed, given.images, given.every, given.run[0])
+        train(given.recipe, given.k, given.seed, given.images, given.every, changes, given.run[0])
     elif given.what == "test":
         print(json.dumps(test(given.run[0])))
     elif given.what == "references":
