@@ -6,11 +6,11 @@
     python benchmarks/parzen.py references
     python benchmarks/parzen.py curve --run DIR [DIR ...] --out curve.png
 
-``train`` shows D the first 50,000 training images, with one CPU thread, and every so many lets the other 10,000
-judge 10,000 samples: the first 1,000 of them choose sigma, the other 9,000 are scored.  The checkpoint that scores best
-is kept; the same command goes on with a run that was stopped.  ``test`` then reads the test images, once, with the best
-checkpoint's samples.  ``references`` scores what is no generator: training images themselves, and centroids of k-means.
-MNIST is looked for in $ORGANZA_DATA.  Each but ``train`` prints one JSON object.
+``train`` shows D the first 50,000 training images, with one CPU thread, and every N images (500,000) lets the other
+10,000 judge 10,000 samples: the first 1,000 of them choose sigma, the other 9,000 are scored.  The checkpoint that
+scores best is kept; the same command goes on with a run that was stopped.  ``test`` then reads the test images, once,
+with the best checkpoint's samples.  ``references`` scores what is no generator: training images themselves, and
+centroids of k-means.  MNIST is looked for in $ORGANZA_DATA.  Each but ``train`` prints one JSON object.
 """
 
 from __future__ import annotations

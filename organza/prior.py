@@ -220,7 +220,11 @@ class Codes(Prior):
         return torch.cat(parts, 1)  # (n, dim)
 
     def truncate(self, z: Tensor, bound: float) -> Tensor:
-        """Truncate the noise to [-bound s, bound s], as :meth:`Normal.truncate` does, and keep the codes."""
+        """Truncate the noise of z, (n, dim), to [-bound s, bound s] as :meth:`Normal.truncate` does; keep the codes.
+
+        Raises:
+            ValueError: If the bound is not above 0.
+        """
         codes, noise = z.split([self.dim - self.noise, self.noise], 1)
         return torch.cat([codes, self.spread * Normal(self.noise).truncate(noise / (self.spread or 1.0), bound)], 1)
 
