@@ -259,10 +259,7 @@ def load(
     if best and marked is None:
         raise ValueError(f"{run} has no best checkpoint: train with --evaluate frechet, which keeps it")
     groups, state, _ = folder.load(None if marked is None else marked["images"])
-    try:
-        generator.load_state_dict(groups["ema"])
-    except RuntimeError as error:
-        raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
+    pretrained.fill(generator, groups["ema"], str(run))
     config = None if plan is None else _config(plan, state["images"], state["data"])
     values = None if plan is None else Values.read(plan.values)
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config, values)
@@ -276,10 +273,7 @@ def game(run: str | Path, device: str = "auto") -> Game:
     """
     folder = Run(run)
     whole = _plan(folder).game()
-    try:
-        whole.load_state_dict(folder.load()[0]["game"])
-    except RuntimeError as error:
-        raise ValueError(f"{run}: the weights do not fit: {' '.join(str(error).split())}") from None
+    pretrained.fill(whole, folder.load()[0]["game"], str(run))
     return whole.to(pick_device(device)).eval()
 
 

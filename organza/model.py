@@ -297,10 +297,7 @@ class Model:
             prior = prior or pretrained.prior(folder, config)
             if made and not config.get("conditional"):
                 pretrained.agree(folder, generator, prior)
-        try:
-            generator.load_state_dict(weights, assign=True)  # in the type they were saved in, to the last bit
-        except RuntimeError as error:
-            raise ValueError(f"{folder}: the weights do not fit: {' '.join(str(error).split())}") from None
+        pretrained.fill(generator, weights, str(folder), assign=True)  # in the type they were saved in, to the last bit
         try:
             values = Values.read(config.get("values"))
         except ValueError as error:

@@ -32,7 +32,7 @@ from organza import prior as priors
 from organza.prior import Prior
 from organza.run import write_bytes, write_text
 
-__all__ = ["brief", "generator", "is_pretrained", "prior", "read", "translates", "write"]
+__all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "translates", "write"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -86,6 +86,33 @@ def brief(data: str) -> str:
     """
     sides = [data] if os.path.exists(data) else re.split(r"(\s(?:from|and)\s)", data)
     return "".join(side if i % 2 else PurePath(side).name for i, side in enumerate(sides))
+
+
+def fill(module: torch_nn.Module, weights: Mapping[str, Tensor], whose: str, assign: bool = False) -> None:
+    """Load weights and buffers into a module, or say in a line by which of them the two differ.
+
+    Arguments:
+        module: What they are for.
+        weights: A state_dict.
+        whose: Where they are from, as the error begins.
+        assign: Keep the tensors themselves, in their own type, rather than copy them.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
+    given = {name: tuple(w.shape) for name, w in weights.items()}
+    kinds = (
+        [f"{n} is {given[n]} for {has[n]}" for n in has if given.get(n, has[n]) != has[n]],
+        [f"{n} is missing" for n in has if n not in given],
+        [f"{n} is unknown" for n in given if n not in has],
+    )
+    said = [each for kind in kinds for each in kind[:3]]
+    if said:
+        more = sum(map(len, kinds)) - len(said)
+        listed = ", ".join(said) + f", and {more} more" * bool(more)
+        raise ValueError(f"{whose}: the weights do not fit {type(module).__name__}: {listed}")
+    module.load_state_dict(weights, assign=assign)
 
 
 def translates(generator: Any) -> bool:

@@ -120,7 +120,7 @@ def test_a_program_may_bring_its_own_parts_to_a_known_config(folder):
             return 2 * Normal(3).draw(n, generator)
 
     assert type(Model.from_pretrained(folder, prior=Twice()).prior) is Twice
-    with pytest.raises(ValueError, match="the weights do not fit: ") as error:
+    with pytest.raises(ValueError, match="the weights do not fit Linear: weight is missing") as error:
         Model.from_pretrained(folder, generator=nn.Linear(3, 2))
     assert "\n" not in str(error.value)
 
@@ -331,3 +331,21 @@ def test_a_config_that_asks_for_too_much_allocates_nothing(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="the weights do not fit"):
         Model.from_pretrained(folder)
+
+
+def test_weights_that_do_not_fit_are_named():
+    given, wanted = nn.Linear(2, 3), nn.Sequential(nn.Linear(2, 4), *(nn.Linear(1, 1) for _ in range(3)))
+    with pytest.raises(ValueError) as caught:
+        pretrained.fill(wanted, {f"0.{n}": w for n, w in given.state_dict().items()} | {"a": torch.zeros(1)}, "RUN")
+    assert str(caught.value) == (
+        "RUN: the weights do not fit Sequential: 0.weight is (3, 2) for (4, 2), 0.bias is (3,) for (4,), "
+        "1.weight is missing, 1.bias is missing, 2.weight is missing, a is unknown, and 3 more"
+    )
+
+
+def test_weights_that_fit_are_copied_or_kept():
+    given, one, other = (nn.Linear(2, 3) for _ in range(3))
+    pretrained.fill(one, given.state_dict(), "RUN")
+    pretrained.fill(other, given.state_dict(), "RUN", assign=True)
+    assert torch.equal(one.weight, given.weight) and one.weight.data_ptr() != given.weight.data_ptr()
+    assert other.weight.data_ptr() == given.weight.data_ptr()

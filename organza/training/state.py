@@ -20,6 +20,7 @@ from organza.ema import average, averaged
 from organza.game import Game
 from organza.model import Model
 from organza.optimizer import Optimizer
+from organza.pretrained import fill
 from organza.round import Batch, Draw, Player, Round, key
 from organza.schedule import at
 from organza.training.settings import Training
@@ -281,8 +282,8 @@ class State:
             ValueError: If it belongs to other data, another game or another training.
         """
         _compare(record, self.record())
-        _load(self.game, groups["game"])
-        _load(self.average, groups["ema"])
+        fill(self.game, groups["game"], "the checkpoint")
+        fill(self.average, groups["ema"], "the checkpoint")
         for player, optimizer in self.optimizers.items():
             optimizer.state.clear()
             for name, value in groups[f"{player}_optimizer"].items():
@@ -305,14 +306,6 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _has_statistics(game: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in game.modules())
-
-
-def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the checkpoint does not fit this game: {reason}") from None
 
 
 def changed(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
