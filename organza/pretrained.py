@@ -100,6 +100,15 @@ def fill(module: torch_nn.Module, weights: Mapping[str, Tensor], whose: str, ass
     Raises:
         ValueError: If names or shapes differ.
     """
+    try:
+        module.load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        differ = _differences(module, weights) or " ".join(str(error).split())
+        raise ValueError(f"{whose}: the weights do not fit {type(module).__name__}: {differ}") from None
+
+
+def _differences(module: torch_nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """By which names and shapes the two differ, at most three of each kind."""
     has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
     given = {name: tuple(w.shape) for name, w in weights.items()}
     kinds = (
@@ -108,11 +117,8 @@ def fill(module: torch_nn.Module, weights: Mapping[str, Tensor], whose: str, ass
         [f"{n} is unknown" for n in given if n not in has],
     )
     said = [each for kind in kinds for each in kind[:3]]
-    if said:
-        more = sum(map(len, kinds)) - len(said)
-        listed = ", ".join(said) + f", and {more} more" * bool(more)
-        raise ValueError(f"{whose}: the weights do not fit {type(module).__name__}: {listed}")
-    module.load_state_dict(weights, assign=assign)
+    more = sum(map(len, kinds)) - len(said)
+    return ", ".join(said) + f", and {more} more" * bool(more)
 
 
 def translates(generator: Any) -> bool:

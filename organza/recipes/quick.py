@@ -67,7 +67,6 @@ def brief(
     betas: tuple[float, float] = (0.0, 0.99),
     labelled: bool = False,
     sample_every: int = 50_000,
-    rate: float = 1e-3,
     held: float = 0.5,
 ) -> Training:
     """How ``quick`` plays, and small networks like its own: small batches, one of fakes for both players' steps.
@@ -75,7 +74,7 @@ def brief(
     The learning rate falls to 2e-5 when that share of the images has been ``held``.
     """
     hold = int(held * images)
-    rule = Adam(Linear(rate, 2e-5, images=images - hold, hold=hold), *betas)
+    rule = Adam(Linear(1e-3, 2e-5, images=images - hold, hold=hold), *betas)
     return Training(
         images=images,
         batch=batch,
