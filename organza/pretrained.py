@@ -6,6 +6,8 @@ r"""The folder in which a trained generator is passed on, in the layout that mod
 
 A config names kinds of ``organza.nn`` and ``organza.prior`` and their arguments, and nothing else: a folder that
 comes from a stranger can hold wrong numbers, but cannot make a reader execute anything.
+
+:func:`fill` puts weights from such a folder, or from a checkpoint, into a network.
 """
 
 from __future__ import annotations
@@ -103,16 +105,19 @@ def fill(module: torch_nn.Module, weights: Mapping[str, Tensor], whose: str, ass
     try:
         module.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
-        differ = _differences(module, weights) or " ".join(str(error).split())
+        differ = _differences(module, weights, str(error)) or " ".join(str(error).split())
         raise ValueError(f"{whose}: the weights do not fit {type(module).__name__}: {differ}") from None
 
 
-def _differences(module: torch_nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """By which names and shapes the two differ, at most three of each kind."""
+def _differences(module: torch_nn.Module, weights: Mapping[str, Tensor], error: str) -> str:
+    """By which names and shapes the two differ, at most three of each kind.
+
+    Only shapes that PyTorch's error names count: a buffer may take any, as that of a pool of fakes does.
+    """
     has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
     given = {name: tuple(w.shape) for name, w in weights.items()}
     kinds = (
-        [f"{n} is {given[n]} for {has[n]}" for n in has if given.get(n, has[n]) != has[n]],
+        [f"{n} is {given[n]} for {has[n]}" for n in has if f"size mismatch for {n}:" in error],
         [f"{n} is missing" for n in has if n not in given],
         [f"{n} is unknown" for n in given if n not in has],
     )

@@ -12,6 +12,7 @@ from organza import api, pretrained
 from organza.model import Model
 from organza.nn import DCGANGenerator, MLPGenerator
 from organza.prior import Normal, Prior, Uniform
+from organza.replay import ImagePool
 
 FACTS = {
     "recipe": "quick",
@@ -341,6 +342,14 @@ def test_weights_that_do_not_fit_are_named():
         "RUN: the weights do not fit Sequential: 0.weight is (3, 2) for (4, 2), 0.bias is (3,) for (4,), "
         "1.weight is missing, 1.bias is missing, 2.weight is missing, a is unknown, and 3 more"
     )
+
+
+def test_a_buffer_that_takes_any_shape_is_not_named():
+    game = nn.ModuleDict({"G": nn.Linear(1, 1), "pool": ImagePool(2)})
+    given = game.state_dict() | {"pool.fakes": torch.zeros(2, 3), "G.bias": torch.zeros(2)}
+    with pytest.raises(ValueError) as caught:
+        pretrained.fill(game, given, "RUN")
+    assert str(caught.value) == "RUN: the weights do not fit ModuleDict: G.bias is (2,) for (1,)"
 
 
 def test_weights_that_fit_are_copied_or_kept():

@@ -22,13 +22,15 @@ def infogan(data: Spec, images: int = 600_000) -> Plan:
     z = (Cat(10), 2 U(-1, 1), noise), the codes of the paper on MNIST.  D reads them back by a hidden layer of its own,
     and both players lower -log Q(c | G(z, c)).  ``organza interpolate RUN --code 0`` shows what a code does.
 
-    The networks and the pace are those of ``quick``.  Two things differ from the paper (docs/log.md).  The 1 of the
-    category stands as 5 and the noise has a standard deviation of 0.6, as it drowns the category otherwise.  Q is
-    narrow for the continuous codes, of 0.3, for the same reason, in a term that weighs 0.3.
+    The networks and the pace are those of ``quick``.  The 1 of the category stands as 5 and the noise, 62 numbers, has
+    a standard deviation of 0.6: where both are 1, G does not hear the category for the noise.  Q has a standard
+    deviation of 0.3 for the continuous codes, in a term that weighs 0.3; with 1 and 1 they followed neither slant nor
+    width (docs/log.md).  On MNIST the category agreed with the digit in 82 to 85 % (three seeds; docs/conditions.md).
 
     References:
         InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets
         (Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, 2016)
+        ClusterGAN: Latent Space Clustering in Generative Adversarial Networks (Mukherjee et al., 2019), for small noise
     """
     pictures("infogan", data)
     prior = Codes((10,), continuous=2, noise=62, spread=0.6, height=5.0)
