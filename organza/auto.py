@@ -87,15 +87,16 @@ def _vectors(data: Spec) -> Choices:
 
 
 def _translation(data: Spec, device: torch.device) -> Choices:
-    if device.type == "cpu" and not data.joined:
+    recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
+    what = f"it learns one image from another, by {kind}"
+    if device.type == "cpu":
         reasons = (
-            Choice("recipe", "pix2pix-small", "it learns one image from another, by pairs of images, on a CPU"),
+            Choice("recipe", f"{recipe}-small", f"{what}, on a CPU"),
             Choice("length", "60 minutes", "sharp drawings at 64 x 64; --minutes or --images set it"),
         )
-        return Choices("pix2pix-small", {}, 60.0, None, reasons)
-    recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
+        return Choices(f"{recipe}-small", {}, 60.0, None, reasons)
     reasons = (
-        Choice("recipe", recipe, f"it learns one image from another, by {kind}"),
+        Choice("recipe", recipe, what),
         Choice("length", f"{200 * data.count:,} images", "200 epochs, as in the paper; --minutes or --images set it"),
     )
     return Choices(recipe, {}, None, 200 * data.count, reasons)

@@ -61,6 +61,25 @@ def test_matrix_products_by_either_library(onednn, monkeypatch):
         assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-3)
 
 
+def test_rows_with_gaps_are_closed_before_onednn_sees_them(monkeypatch):
+    """Of a part of z, as in a G that splits it: oneDNN has no kernel for a second operand with gaps."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: True)
+    dense, multiply = [], torch.ops.mkldnn._linear_pointwise
+
+    def watching(a, b, *rest):
+        dense.append(b.is_contiguous() or b.t().is_contiguous())
+        return multiply(a, b, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", watching)
+    torch.manual_seed(0)
+    layer, z = Linear(20, 30), torch.randn(40, 64)[:, :20]
+    layer(z).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, 2 * (z @ layer.weight.t() + layer.bias).t() @ z)
+    assert len(dense) == 2 and all(dense)
+
+
 def counted(monkeypatch):
     """The places that were left open, one for each contraction that is computed."""
     places, solve = [], bilinear.Matrix.solve

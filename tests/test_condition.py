@@ -28,7 +28,7 @@ GENERATORS = {
     "dcgan": lambda k: DCGANGenerator(5, SHAPE, 4, classes=k),
     "dcgan-norm": lambda k: DCGANGenerator(5, SHAPE, 4, classes=k, condition="norm"),
     "resnet": lambda k: ResNetGenerator(5, SHAPE, 4, classes=k),
-    "cgan": lambda k: CGANGenerator(5, SHAPE, k, 6, 7, 8),
+    "cgan": lambda k: CGANGenerator(5, SHAPE, k, 6, 7, 8, include=1.0),
     "r3gan": lambda k: R3GANGenerator(5, SHAPE, **R3, classes=k),
 }
 DISCRIMINATORS = {
@@ -128,8 +128,25 @@ def test_discriminators_judge_by_the_label(name, how):
 
 
 def test_the_first_conditional_gan_has_its_published_size():
-    sizes = [CGANGenerator(100, (1, 28, 28), 10), CGANDiscriminator((1, 28, 28), 10)]
+    sizes = [CGANGenerator(2500, (1, 28, 28), 10), CGANDiscriminator((1, 28, 28), 10)]
     assert [sum(p.numel() for p in net.parameters()) for net in sizes] == [2_413_984, 1_224_351]
+
+
+def test_the_masks_of_its_dropout_come_with_z():
+    """Unit by unit, in use as in training: those whose number is below 0.5 are doubled, the others are not there."""
+    torch.manual_seed(0)
+    G = CGANGenerator(3 + 6 + 7 + 8, SHAPE, 3, 6, 7, 8).double()
+    chance = torch.Generator().manual_seed(0)
+    z, y = torch.rand(4, 24, generator=chance, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
+    noise, masks = z[:, :3], (z[:, 3:] < 0.5).double() * 2
+    seen = torch.cat([G.noise(noise).relu(), G.label(vector(y, 3, z)).relu()], 1) * masks[:, :13]
+    x = 2 * G.end(G.joint(seen).relu() * masks[:, 13:]).sigmoid() - 1
+    for network in (G.train(), G.eval()):
+        torch.testing.assert_close(network(z, y), x.view(4, *SHAPE))
+    with pytest.raises(ValueError, match="latent=21: with masks for 21 units must be more than these"):
+        CGANGenerator(21, SHAPE, 3, 6, 7, 8)
+    with pytest.raises(ValueError, match="include=0: must be above 0"):
+        CGANGenerator(5, SHAPE, 3, include=0)
 
 
 def test_condition_of_a_generator_must_be_possible():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from organza.nn import PatchDiscriminator, PatchPair, Translator, TranslatorPair
+from organza.nn import PatchDiscriminator, PatchPair, Translator, TranslatorPair, UNetPair
 from organza.nn.layers import padded
 
 NOTHING = torch.zeros(2, 0)
@@ -36,6 +36,9 @@ def test_a_pair_is_two_directions_on_the_other_half() -> None:
     made = pair(NOTHING, y)
     assert torch.equal(made[:, :1], pair.a(NOTHING, y[:, 1:])) and torch.equal(made[:, 1:], pair.b(NOTHING, y[:, :1]))
     assert pair.condition == (1, 12, 16)
+    nets = UNetPair((2, 12, 16), 4).eval()
+    made = nets(NOTHING, y)
+    assert torch.equal(made[:, :1], nets.a(NOTHING, y[:, 1:])) and torch.equal(made[:, 1:], nets.b(NOTHING, y[:, :1]))
     D = PatchPair((2, 24, 30), 4)
     x = random(2, 2, 24, 30)
     assert torch.equal(D(x), torch.stack([D.a(x[:, :1]), D.b(x[:, 1:])], 1)) and torch.equal(D(x, x), D(x))
@@ -67,6 +70,7 @@ def test_instance_norm_judges_each_image_by_itself() -> None:
     ("make", "said"),
     [
         (lambda: TranslatorPair((3, 28, 28)), "shape=(3, 28, 28): must be (2 channels, height, width)"),
+        (lambda: UNetPair((3, 28, 28)), "shape=(3, 28, 28): must be (2 channels, height, width)"),
         (lambda: PatchPair((2, 28)), "shape=(2, 28): must be (2 channels, height, width)"),
         (lambda: PatchPair((2, 23, 28)), "with layers=3 both sides must be 24 or more"),
         (lambda: PatchDiscriminator((1, 28, 28), norm="layer"), "norm='layer': must be one of batch, instance, none"),

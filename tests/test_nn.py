@@ -32,6 +32,7 @@ from organza.nn import (
     Translator,
     TranslatorPair,
     UNetGenerator,
+    UNetPair,
 )
 from organza.nn.layers import Fourier, SpectralConv2d, SpectralLinear, pyramid
 from organza.nn.r3gan import _double, _halve
@@ -67,7 +68,7 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "BEGANDiscriminator": lambda shape: BEGANDiscriminator(shape, 6, 4),
     "R3GANGenerator": lambda shape: R3GANGenerator(6, shape, eights(shape), **R3, embedding=2),
     "R3GANDiscriminator": lambda shape: R3GANDiscriminator(shape, eights(shape), **R3),
-    "CGANGenerator": lambda shape: CGANGenerator(6, shape, 3, 8, 8, 8),
+    "CGANGenerator": lambda shape: CGANGenerator(6 + 24, shape, 3, 8, 8, 8),
     "CGANDiscriminator": lambda shape: CGANDiscriminator(shape, 3, 8, 8, 8, irange=0.1),
     "JointGenerator": lambda shape: JointGenerator(
         DCGANGenerator(6, (shape[0], shape[1], shape[2]), 4, classes=2), 6, 2, temperature=1.0
@@ -76,9 +77,11 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "PatchDiscriminator": lambda shape: PatchDiscriminator(shape, (2, *shape[1:]), 4, 1),
     "Translator": lambda shape: Translator((2, *shape[1:]), shape, 4, 1),
     "TranslatorPair": lambda shape: TranslatorPair(twice(shape), 2, 1),
+    "UNetPair": lambda shape: UNetPair(twice(shape), 2, refine=2, skip=1.5),
     "PatchPair": lambda shape: PatchPair(twice(shape), 4, 1),
 }
 LINEAR = {"BEGANGenerator", "R3GANGenerator", "RectifierConvGenerator"}  # their outputs may leave [-1, 1], as published
+BOTH_WAYS = {"TranslatorPair", "UNetPair"}
 every = pytest.mark.parametrize(("name", "shape"), [(n, s) for n in MAKERS for s in SHAPES], ids=str)
 
 
@@ -93,12 +96,13 @@ def numbers(network: nn.Module) -> int:
 def given(name: str, shape: tuple[int, ...], n: int = 4) -> tuple[torch.Tensor, ...]:
     """What the network is called with: z or x, and the label or the image it is conditioned on."""
     chance = torch.Generator().manual_seed(0)
-    first = torch.randn(n, *((6,) if "Generator" in name else shape), generator=chance)
+    latent = 30 if name == "CGANGenerator" else 6
+    first = torch.randn(n, *((latent,) if "Generator" in name else shape), generator=chance)
     if name.startswith(("R3GAN", "CGAN")):
         return first, torch.arange(n) % 3
     if name in ("UNetGenerator", "PatchDiscriminator", "Translator"):
         return first, torch.randn(n, 2, *shape[1:], generator=chance)
-    if name == "TranslatorPair":
+    if name in BOTH_WAYS:
         return first, torch.randn(n, *twice(shape), generator=chance)
     if name == "PatchPair":
         return (torch.randn(n, *twice(shape), generator=chance),)
@@ -120,11 +124,11 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...]) -> None:
     network = awake(MAKERS[name](shape))
     y = network(*given(name, shape))
     assert y.isfinite().all()
-    makes = "Generator" in name or "Translator" in name
+    makes = "Generator" in name or "Translator" in name or name in BOTH_WAYS
     if name.startswith("Patch"):
         assert len(y) == 4 and y.shape[1:-2] == ((2,) if name == "PatchPair" else ())
     else:
-        wanted = {"TranslatorPair": twice(shape), "JointGenerator": grown(shape, 2)}.get(name, shape)
+        wanted = twice(shape) if name in BOTH_WAYS else grown(shape, 2) if name == "JointGenerator" else shape
         assert y.shape == ((4, *wanted) if makes else (4,))
     if makes and name not in LINEAR:
         assert y.abs().max() <= 1

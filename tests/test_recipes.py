@@ -23,7 +23,8 @@ SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
 PAIRS = ("pix2pix", "pix2pix-small")
-PICTURES |= {*PAIRS, "cyclegan", "stacked-mnist"}
+JOINED = ("cyclegan", "cyclegan-small")
+PICTURES |= {*PAIRS, *JOINED, "stacked-mnist"}
 every = pytest.mark.parametrize("name", RECIPES)
 
 
@@ -32,7 +33,7 @@ def of_its_kind(name: str, data: Spec) -> Spec:
     if name in PAIRS:
         return replace(data, condition=(2, *data.shape[1:]))
     both = (2 * data.shape[0], *data.shape[1:])
-    return replace(data, shape=both, condition=both, joined=True) if name == "cyclegan" else data
+    return replace(data, shape=both, condition=both, joined=True) if name in JOINED else data
 
 
 def sizes(plan: Plan) -> tuple[int, int]:
@@ -96,7 +97,7 @@ def pictures() -> Data:
     return open_data("digits[:40]")
 
 
-OTHERS = {**dict.fromkeys(PAIRS, "digits[:4] from edges"), "cyclegan": "digits[:4] and digits[4:7]"}
+OTHERS = dict.fromkeys(PAIRS, "digits[:4] from edges") | dict.fromkeys(JOINED, "digits[:4] and digits[4:7]")
 
 
 @every
@@ -242,6 +243,7 @@ def test_cyclegan_weighs_as_the_paper_does() -> None:
         ("pix2pix", "digits[:4]", "recipe pix2pix is for pairs of images, 'X from Y', as in 'photos from maps'"),
         ("pix2pix", "digits[:4] and digits[4:8]", "the data are two unpaired sets; try --recipe cyclegan"),
         ("cyclegan", "digits[:4] from edges", "'photos and maps'; the data are pairs; try --recipe pix2pix"),
+        ("cyclegan-small", "digits[:4] from edges", "recipe cyclegan-small is for two sets of images, 'A and B'"),
         ("cyclegan", "digits[:4]", "recipe cyclegan is for two sets of images, 'A and B'"),
     ],
 )
@@ -258,4 +260,4 @@ def test_only_those_from_images_to_images_translate(name: str) -> None:
     plan = RECIPES[name](data)
     with torch.device("meta"):
         live = getattr(plan.game().generator, "condition", None)
-    assert translates(plan.generator) == (live is not None) == (name in (*PAIRS, "cyclegan"))
+    assert translates(plan.generator) == (live is not None) == (name in (*PAIRS, *JOINED))

@@ -13,7 +13,7 @@ from organza.nn.maxout import MaxoutConvDiscriminator, MaxoutDiscriminator, Rect
 from organza.nn.mlp import MLPDiscriminator, MLPGenerator
 from organza.nn.r3gan import R3GANDiscriminator, R3GANGenerator
 from organza.nn.resnet import ResNetDiscriminator, ResNetGenerator
-from organza.nn.unet import PatchDiscriminator, PatchPair, UNetGenerator
+from organza.nn.unet import PatchDiscriminator, PatchPair, UNetGenerator, UNetPair
 
 __all__ = [
     "BEGANDiscriminator",
@@ -38,4 +38,5 @@ __all__ = [
     "Translator",
     "TranslatorPair",
     "UNetGenerator",
+    "UNetPair",
 ]

@@ -273,6 +273,8 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     fits = a.shape[1] == b.shape[1] and a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
     if few or not fits or not _by_onednn():  # what does not fit at all, PyTorch says better
         return functional.linear(a, b, bias)
+    if not (b.is_contiguous() or b.t().is_contiguous()):
+        b = b.contiguous()  # for rows with gaps between them oneDNN has a loop a thousand times slower
     y: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return y
 

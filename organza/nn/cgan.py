@@ -22,8 +22,13 @@ __all__ = ["CGANDiscriminator", "CGANGenerator"]
 class CGANGenerator(nn.Module):
     r"""z -> 200 rectifiers and y -> 1000, together -> 1200 rectifiers -> x, with dropout on the hidden layers.
 
+    What D judges is G with its dropout, and G comes to live on that chance: without it, it has one picture for each
+    label, whatever the rest of z.  So dropout stays on in use, as in pix2pix, and its masks come with z, whose last
+    numbers keep a unit each where they are below ``include``.  The same z is then the same x, and with another label
+    of the same style.
+
     Arguments:
-        latent: The dimension of z.
+        latent: The dimension of z: some numbers of noise, and one of U(0, 1) for each hidden unit unless all are kept.
         shape: The shape of one example x.
         classes: The numbers of e(y).
         noise: The units that see z.
@@ -35,7 +40,7 @@ class CGANGenerator(nn.Module):
         marginals: Whether the output biases start at the logits of the data's mean pixels (:meth:`prime`).
 
     Raises:
-        ValueError: If a shape, probability or range is not allowed.
+        ValueError: If a shape, probability or range is not allowed, or z has no numbers but those for the masks.
     """
 
     def __init__(
@@ -53,9 +58,17 @@ class CGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.marginals = tuple(shape), classes, marginals and output == "sigmoid"
-        self.noise, self.label = Linear(latent, noise), Linear(classes, label)
+        if not 0 < include <= 1:
+            raise ValueError(f"include={include}: must be above 0 and at most 1")
+        self.include = include
+        self.sizes = [latent, 0, 0]  # of z: noise, and the masks of both hidden layers
+        if include < 1:
+            self.sizes = [latent - noise - label - joint, noise + label, joint]
+        if self.sizes[0] < 1:
+            raise ValueError(f"latent={latent}: with masks for {latent - self.sizes[0]} units must be more than these")
+        self.noise, self.label = Linear(self.sizes[0], noise), Linear(classes, label)
         self.joint, self.end = Linear(noise + label, joint), Linear(joint, numel(self.shape))
-        self.drop, self.unit = kept(include), Unit(output)
+        self.unit = Unit(output)
         uniform(self, irange)
 
     def prime(self, mean: Tensor) -> None:
@@ -64,10 +77,15 @@ class CGANGenerator(nn.Module):
             marginal(self.end, mean)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        z, first, second = z.split(self.sizes, 1)
         seen = rectify(self.noise(z)), rectify(self.label(vector(y, self.classes, z)))  # (B, 200), (B, 1000)
-        h = rectify(self.joint(self.drop(torch.cat(seen, 1))))  # (B, 1200)
-        x: Tensor = self.unit(self.end(self.drop(h)))  # (B, prod(shape))
+        h = rectify(self.joint(self._kept(torch.cat(seen, 1), first)))  # (B, 1200)
+        x: Tensor = self.unit(self.end(self._kept(h, second)))  # (B, prod(shape))
         return x.view(-1, *self.shape)  # (B, *shape)
+
+    def _kept(self, h: Tensor, u: Tensor) -> Tensor:
+        """Dropout by masks that z brought, if any."""
+        return h * ((u < self.include) / self.include).to(h.dtype) if self.include < 1 else h
 
 
 class CGANDiscriminator(nn.Module):

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d
-from organza.nn.layers import Unit, activation, half, initialise, padded, sides
+from organza.nn.layers import Unit, activation, crossed, half, initialise, padded, sides
 
 __all__ = ["Translator", "TranslatorPair"]
 
@@ -81,8 +80,7 @@ class TranslatorPair(nn.Module):
         self.a, self.b = (Translator(one, one, width, blocks) for _ in "ab")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        a, b = y.chunk(2, 1)
-        return torch.cat([self.a(z, b), self.b(z, a)], 1)  # (B, 2C, H, W)
+        return crossed(self.a, self.b, z, y)
 
 
 class _Residual(nn.Module):

@@ -19,6 +19,7 @@ __all__ = [
     "SpectralLinear",
     "Unit",
     "activation",
+    "crossed",
     "glorot",
     "half",
     "halves",
@@ -315,6 +316,12 @@ def half(shape: Sequence[int]) -> tuple[int, ...]:
     if len(shape) != 3 or min(shape) < 1 or shape[0] % 2:
         raise ValueError(f"shape={tuple(shape)}: must be (2 channels, height, width), two images joined")
     return (shape[0] // 2, *shape[1:])
+
+
+def crossed(a_from: nn.Module, b_from: nn.Module, z: Tensor, y: Tensor) -> Tensor:
+    """What two generators make of the other's half of a joined pair y = (a, b): :math:`(G_A(z, b), G_B(z, a))`."""
+    a, b = y.chunk(2, 1)
+    return torch.cat([a_from(z, b), b_from(z, a)], 1)  # (B, 2C, H, W)
 
 
 def _known(name: str, kind: str, known: tuple[str, ...]) -> str:

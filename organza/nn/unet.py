@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d
-from organza.nn.layers import Unit, activation, half, initialise, padded, sides
+from organza.nn.layers import activation, crossed, half, initialise, padded, sides
 
-__all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator"]
+__all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
 
 
 class UNetGenerator(nn.Module):
@@ -44,9 +44,13 @@ class UNetGenerator(nn.Module):
         refine: 0 for the published network, which ends in the last doubling.  Else the channels of two 3x3 convolutions
             that follow it and see y beside it, so that edges need not be drawn anew; and each doubling is then a 3x3
             convolution and a bilinear enlargement, for 9 / 16 of the work, from which no grid of dots can come.
+        skip: How much of y enters the last tanh, :math:`x = \tanh(f(y) + \text{skip} \cdot y)`: 0 for the published
+            network; with 1.5 or more G begins near the identity, and need only learn what changes.
+        norm: "batch"; "instance", which does not tell one image what others are shown beside it; or "none".
 
     Raises:
-        ValueError: If a shape is not (C, H, W), the sides differ or are below 2, or a number is not allowed.
+        ValueError: If a shape is not (C, H, W), the sides differ or are below 2, a number is not allowed, or y is to
+            be added to x without having its channels.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class UNetGenerator(nn.Module):
         depth: int = 0,
         dropout: float = 0.5,
         refine: int = 0,
+        skip: float = 0.0,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         side = min(sides(shape, condition))
@@ -65,32 +71,37 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"shape={tuple(shape)}: both sides must be 2 or more")
         if not 0 <= depth <= deepest:
             raise ValueError(f"depth={depth}: must be from 1 to {deepest} for {shape[1]} x {shape[2]}, or 0 to choose")
+        if norm not in _NORMS:
+            raise ValueError(f"norm={norm!r}: must be one of {', '.join(_NORMS)}")
         if refine < 0:
             raise ValueError(f"refine={refine}: must be 0 or more")
+        if skip and condition[0] != shape[0]:
+            raise ValueError(f"skip={skip}: y has {condition[0]} channels and x {shape[0]}; must be 0 for these")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
         self.condition = tuple(condition)
         self.depth = depth or min(8, side.bit_length() - 1)
+        self.skip = skip
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         wide = [width * min(2**i, 8) for i in range(self.depth)]
         for i, (before, after) in enumerate(zip([condition[0], *wide], wide, strict=False)):
-            down: list[nn.Module] = [Conv2d(before, after, 4, 2, 1, bias=False)]
+            down: list[nn.Module] = [Conv2d(before, after, 4, 2, 1, bias=norm == "none")]
             if i < self.depth - 1:  # the innermost map may be 1x1, without statistics, and meets the ReLU next
-                down += [_norm(after, "batch" if i > 0 else "none"), activation("leaky")]
+                down += [_norm(after, norm if i > 0 else "none"), activation("leaky")]
             self.downs.append(nn.Sequential(*down))
         for i in reversed(range(1, self.depth)):
             beside = 1 if i == self.depth - 1 else 2  # how many maps are joined
-            up = [*_doubling(beside * wide[i], wide[i - 1], bool(refine)), _norm(wide[i - 1], "batch")]
-            if self.depth - i <= 3 and wide[i - 1] == 8 * width:
+            up = [*_doubling(beside * wide[i], wide[i - 1], bool(refine), norm == "none"), _norm(wide[i - 1], norm)]
+            if dropout and self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
         last = _doubling(min(self.depth, 2) * width, refine or shape[0], bool(refine), bias=not refine)
-        end = (_norm(refine, "batch"), activation("relu")) if refine else (Unit("tanh"),)
+        end = (_norm(refine, norm), activation("relu")) if refine else ()
         self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
         if refine:
             first, second = (Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
-            self.refine = nn.Sequential(first, activation("leaky"), second, Unit("tanh"))
+            self.refine = nn.Sequential(first, activation("leaky"), second)
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
@@ -104,7 +115,45 @@ class UNetGenerator(nn.Module):
             x = up(torch.cat([skip, x], 1))  # (B, 2C, h, w) -> (B, C / 2, 2h, 2w)
         if self.refine is not None:
             x = self.refine(torch.cat([x, y], 1))  # (B, C, H, W)
-        return x[..., rows, columns]  # (B, C, height, width)
+        if self.skip:
+            x = x + self.skip * y
+        return x.tanh()[..., rows, columns]  # (B, C, height, width)
+
+
+class UNetPair(nn.Module):
+    r"""Both directions as one G: from y = (a, b), joined along the channels, :math:`(G_A(b), G_B(a))`.
+
+    No dropout: there is no chance in either :class:`UNetGenerator`.
+
+    Arguments:
+        shape: (channels, height, width) of the joined pair: an even number of channels.
+        width: The channels after the first layer of either.
+        depth: The halvings of either; 0 for as many as the image allows.
+        refine: The channels of the two last layers of either, which see y once more; 0 for none.
+        skip: How much of y enters the last tanh of either.
+        norm: "batch", "instance" or "none".
+
+    Raises:
+        ValueError: If the shape is not (2 C, H, W), or a number is not allowed.
+    """
+
+    directions = 2
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 64,
+        depth: int = 0,
+        refine: int = 0,
+        skip: float = 0.0,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.condition = one = half(shape)
+        self.a, self.b = (UNetGenerator(one, one, width, depth, 0.0, refine, skip, norm) for _ in "ab")
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return crossed(self.a, self.b, z, y)
 
 
 class PatchDiscriminator(nn.Module):

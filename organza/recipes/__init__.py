@@ -25,7 +25,7 @@ from organza.recipes.goodfellow2014 import (
 )
 from organza.recipes.mlp import mlp, mlp_literal, tiny
 from organza.recipes.modes import modes
-from organza.recipes.pix2pix import cyclegan, pix2pix, pix2pix_small
+from organza.recipes.pix2pix import cyclegan, cyclegan_small, pix2pix, pix2pix_small
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
@@ -64,6 +64,7 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "pix2pix": pix2pix,
     "pix2pix-small": pix2pix_small,
     "cyclegan": cyclegan,
+    "cyclegan-small": cyclegan_small,
 }
 
 # Recipes whose own length is a time: as many images as fit into it on the machine at hand.
@@ -84,6 +85,7 @@ _CONDITIONED = {
     "pix2pix": Spec((3, 256, 256), 400, condition=(3, 256, 256)),  # facades
     "pix2pix-small": Spec((3, 64, 64), 1700, condition=(3, 64, 64)),
     "cyclegan": Spec((6, 256, 256), 1334, condition=(6, 256, 256), joined=True),  # horses and zebras
+    "cyclegan-small": Spec((6, 64, 64), 1700, condition=(6, 64, 64), joined=True),
 }
 
 

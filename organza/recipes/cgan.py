@@ -33,6 +33,10 @@ def cgan2014(data: Spec, images: int = 250 * _EPOCH) -> Plan:
     5 pieces and y -> 50, both -> 240 of 4 pieces; 2,413,984 and 1,224,351 parameters.  Dropout of a half in both
     players; batch 100; learning rate .1 divided by 1.00004 at every update, at least 1e-6; momentum from .5 to .7.
 
+    Dropout stays on in use, its masks part of z, which has 2,400 numbers for them after the 100 (see
+    :class:`~organza.nn.CGANGenerator`): whether the authors sampled so, they do not say, but without it there is no
+    variety to sample.
+
     What the paper leaves open is as in ``goodfellow2014``: both move at once, G's loss does not saturate, weights from
     U(-.05, .05) and U(-.005, .005), output biases at the logits of the mean pixels.
 
@@ -43,11 +47,12 @@ def cgan2014(data: Spec, images: int = 250 * _EPOCH) -> Plan:
     picture = len(data.shape) == 3
     rule = SGD(Exponential(0.1, 1 / 1.00004, 100, 1e-6), Linear(0.5, 0.7, images=249 * _EPOCH, hold=_EPOCH))
     output = "sigmoid" if picture else "linear"
+    latent = 100 + 200 + 1000 + 1200  # the paper's, and a mask for each hidden unit
     return Plan.of(
         recipe="cgan2014",
-        generator=part(CGANGenerator, latent=100, shape=data.shape, classes=classes, output=output),
+        generator=part(CGANGenerator, latent=latent, shape=data.shape, classes=classes, output=output),
         discriminator=part(CGANDiscriminator, shape=data.shape, classes=classes, pixels=picture),
-        prior=Uniform(100, 0.0, 1.0),
+        prior=Uniform(latent, 0.0, 1.0),
         objective=Scaled(NonSaturating(), d=0.5),
         conditional=True,
         joint=True,

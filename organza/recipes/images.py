@@ -44,17 +44,17 @@ def conditioned(recipe: str, data: Spec) -> int:
     return width
 
 
-def paired(recipe: str, data: Spec) -> None:
-    """Refuse data that are no images with an image each as condition or, for ``cyclegan``, no two sets joined.
+def paired(recipe: str, data: Spec, joined: bool = False) -> None:
+    """Refuse data that are no images with an image each as condition or, if asked for so, no two sets joined.
 
     Raises:
         ValueError: If they are not.
     """
     pairs = len(data.condition) == 3
     wanted, other = ("pairs of images, 'X from Y', as in 'photos from maps'", "cyclegan")
-    if recipe == "cyclegan":
+    if joined:
         wanted, other = ("two sets of images, 'A and B', as in 'photos and maps'", "pix2pix")
-    if pairs and data.joined == (recipe == "cyclegan"):
+    if pairs and data.joined == joined:
         return
     given = "two unpaired sets" if data.joined else "pairs" if pairs else "single images"
     advice = f"; try --recipe {other}" if pairs else ""
