@@ -141,7 +141,7 @@ class Uniform(Prior):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         u = torch.rand(n, self.dim, generator=generator, device=generator.device)
-        return self.low + (self.high - self.low) * u
+        return u.mul_(self.high - self.low).add_(self.low)
 
     def truncate(self, z: Tensor, bound: float) -> Tensor:
         r"""Shrink the cube about its middle m to a part of its width: :math:`z' = z + (1 - b) (m - z)`.

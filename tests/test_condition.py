@@ -143,7 +143,7 @@ def test_the_masks_of_its_dropout_come_with_z():
     x = 2 * G.end(G.joint(seen).relu() * masks[:, 13:]).sigmoid() - 1
     for network in (G.train(), G.eval()):
         torch.testing.assert_close(network(z, y), x.view(4, *SHAPE))
-    with pytest.raises(ValueError, match="latent=21: with masks for 21 units must be more than these"):
+    with pytest.raises(ValueError, match="latent=21: 21 numbers of z are masks; must be 22 or more"):
         CGANGenerator(21, SHAPE, 3, 6, 7, 8)
     with pytest.raises(ValueError, match="include=0: must be above 0"):
         CGANGenerator(5, SHAPE, 3, include=0)

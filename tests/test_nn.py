@@ -77,7 +77,7 @@ MAKERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "PatchDiscriminator": lambda shape: PatchDiscriminator(shape, (2, *shape[1:]), 4, 1),
     "Translator": lambda shape: Translator((2, *shape[1:]), shape, 4, 1),
     "TranslatorPair": lambda shape: TranslatorPair(twice(shape), 2, 1),
-    "UNetPair": lambda shape: UNetPair(twice(shape), 2, refine=2, skip=1.5),
+    "UNetPair": lambda shape: UNetPair(twice(shape), 2, refine=2, residual=1.5),
     "PatchPair": lambda shape: PatchPair(twice(shape), 4, 1),
 }
 LINEAR = {"BEGANGenerator", "R3GANGenerator", "RectifierConvGenerator"}  # their outputs may leave [-1, 1], as published

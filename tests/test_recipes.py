@@ -237,13 +237,19 @@ def test_cyclegan_weighs_as_the_paper_does() -> None:
     assert len(game.replay.fakes) == 2  # type: ignore[union-attr]
 
 
+def test_the_dropout_of_the_first_conditional_gan_is_drawn_with_z() -> None:
+    plan = RECIPES["cgan2014"](replace(DIGITS, classes=10))
+    masks = sum(plan.game().generator.sizes[1:])  # type: ignore[arg-type, misc]
+    assert plan.prior == {"kind": "Uniform", "dim": 100 + masks, "low": 0.0, "high": 1.0} and masks == 2400
+
+
 @pytest.mark.parametrize(
     ("name", "source", "said"),
     [
         ("pix2pix", "digits[:4]", "recipe pix2pix is for pairs of images, 'X from Y', as in 'photos from maps'"),
         ("pix2pix", "digits[:4] and digits[4:8]", "the data are two unpaired sets; try --recipe cyclegan"),
         ("cyclegan", "digits[:4] from edges", "'photos and maps'; the data are pairs; try --recipe pix2pix"),
-        ("cyclegan-small", "digits[:4] from edges", "recipe cyclegan-small is for two sets of images, 'A and B'"),
+        ("cyclegan-small", "digits[:4] from edges", "the data are pairs; try --recipe pix2pix-small"),
         ("cyclegan", "digits[:4]", "recipe cyclegan is for two sets of images, 'A and B'"),
     ],
 )

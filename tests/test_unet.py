@@ -57,7 +57,7 @@ def test_the_published_generator_has_54_414_million_parameters():
     assert biases == [False] * 15 + [True]
 
 
-@pytest.mark.parametrize(("refine", "norm"), [(0, "batch"), (3, "batch"), (3, "instance"), (0, "none")])
+@pytest.mark.parametrize(("refine", "norm"), [(0, "batch"), (3, "batch"), (3, "instance"), (0, "none"), (3, "none")])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_backward_at_any_size(shape, refine, norm):
     torch.manual_seed(0)
@@ -133,12 +133,12 @@ def test_instance_norm_makes_of_an_image_the_same_whatever_is_beside_it():
 
 
 @pytest.mark.parametrize("refine", [0, 4])
-def test_a_skip_adds_y_before_the_last_tanh(refine):
+def test_a_residual_adds_y_before_the_last_tanh(refine):
     torch.manual_seed(0)
-    plain, skipping = (shaken(unet((2, 15, 18), refine=refine, skip=skip)).double() for skip in (0.0, 1.5))
-    skipping.load_state_dict(plain.state_dict())
+    plain, adding = (shaken(unet((2, 15, 18), refine=refine, residual=r)).double() for r in (0.0, 1.5))
+    adding.load_state_dict(plain.state_dict())
     y = random(2, 2, 15, 18).double().clamp(-1, 1)
-    torch.testing.assert_close(skipping(NOTHING, y), (plain(NOTHING, y).atanh() + 1.5 * y).tanh(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(adding(NOTHING, y), (plain(NOTHING, y).atanh() + 1.5 * y).tanh(), rtol=0, atol=1e-6)
 
 
 def test_bilinear_doublings_draw_no_grid():
@@ -304,7 +304,8 @@ def test_they_play_pix2pix():
         (lambda: unet((1, 28, 64), depth=6), "depth=6: must be from 1 to 5 for 28 x 64, or 0 to choose"),
         (lambda: unet((1, 28, 28), depth=-1), "depth=-1"),
         (lambda: unet((1, 28, 28), refine=-1), "refine=-1: must be 0 or more"),
-        (lambda: unet((1, 28, 28), skip=1.5), "skip=1.5: y has 2 channels and x 1; must be 0 for these"),
+        (lambda: unet((1, 28, 28), residual=1.5), "residual=1.5: y has 2 channels and x 1; must be 0"),
+        (lambda: unet((2, 28, 28), residual=float("nan")), "residual=nan: must be 0 or more"),
         (lambda: unet((1, 28, 28), norm="layer"), "norm='layer': must be one of batch, instance, none"),
         (lambda: unet((1, 28, 28), dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
         (lambda: PatchDiscriminator((1, 23, 64)), "with layers=3 both sides must be 24 or more"),

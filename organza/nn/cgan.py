@@ -23,12 +23,12 @@ class CGANGenerator(nn.Module):
     r"""z -> 200 rectifiers and y -> 1000, together -> 1200 rectifiers -> x, with dropout on the hidden layers.
 
     What D judges is G with its dropout, and G comes to live on that chance: without it, it has one picture for each
-    label, whatever the rest of z.  So dropout stays on in use, as in pix2pix, and its masks come with z, whose last
-    numbers keep a unit each where they are below ``include``.  The same z is then the same x, and with another label
-    of the same style.
+    label, whatever the rest of z (docs/log.md).  So dropout stays on in use, as in the paper of pix2pix, and its masks
+    come with z: the last numbers, of U(0, 1) each, keep a unit where they are below ``include``.  The same z is then
+    the same x.  Between two z units come and go one by one; truncation at .5 and inversion change the noise alone.
 
     Arguments:
-        latent: The dimension of z: some numbers of noise, and one of U(0, 1) for each hidden unit unless all are kept.
+        latent: The dimension of z: the numbers of noise, and one for each hidden unit unless all are kept.
         shape: The shape of one example x.
         classes: The numbers of e(y).
         noise: The units that see z.
@@ -65,7 +65,8 @@ class CGANGenerator(nn.Module):
         if include < 1:
             self.sizes = [latent - noise - label - joint, noise + label, joint]
         if self.sizes[0] < 1:
-            raise ValueError(f"latent={latent}: with masks for {latent - self.sizes[0]} units must be more than these")
+            masks = latent - self.sizes[0]
+            raise ValueError(f"latent={latent}: {masks} numbers of z are masks; must be {masks + 1} or more")
         self.noise, self.label = Linear(self.sizes[0], noise), Linear(classes, label)
         self.joint, self.end = Linear(noise + label, joint), Linear(joint, numel(self.shape))
         self.unit = Unit(output)
@@ -85,7 +86,7 @@ class CGANGenerator(nn.Module):
 
     def _kept(self, h: Tensor, u: Tensor) -> Tensor:
         """Dropout by masks that z brought, if any."""
-        return h * ((u < self.include) / self.include).to(h.dtype) if self.include < 1 else h
+        return h * (u < self.include) / self.include if self.include < 1 else h
 
 
 class CGANDiscriminator(nn.Module):

@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -44,9 +45,9 @@ class UNetGenerator(nn.Module):
         refine: 0 for the published network, which ends in the last doubling.  Else the channels of two 3x3 convolutions
             that follow it and see y beside it, so that edges need not be drawn anew; and each doubling is then a 3x3
             convolution and a bilinear enlargement, for 9 / 16 of the work, from which no grid of dots can come.
-        skip: How much of y enters the last tanh, :math:`x = \tanh(f(y) + \text{skip} \cdot y)`: 0 for the published
-            network; with 1.5 or more G begins near the identity, and need only learn what changes.
-        norm: "batch"; "instance", which does not tell one image what others are shown beside it; or "none".
+        residual: r >= 0 in :math:`x = \tanh(f(y) + r y)`: 0 for the published network; with 1.5 G begins near the
+            identity, and need only learn what changes.
+        norm: "batch"; "instance", without scale and shift, by which images do not change each other; or "none".
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, a number is not allowed, or y is to
@@ -61,7 +62,7 @@ class UNetGenerator(nn.Module):
         depth: int = 0,
         dropout: float = 0.5,
         refine: int = 0,
-        skip: float = 0.0,
+        residual: float = 0.0,
         norm: str = "batch",
     ) -> None:
         super().__init__()
@@ -75,13 +76,15 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"norm={norm!r}: must be one of {', '.join(_NORMS)}")
         if refine < 0:
             raise ValueError(f"refine={refine}: must be 0 or more")
-        if skip and condition[0] != shape[0]:
-            raise ValueError(f"skip={skip}: y has {condition[0]} channels and x {shape[0]}; must be 0 for these")
+        if not 0 <= residual < math.inf:
+            raise ValueError(f"residual={residual}: must be 0 or more")
+        if residual and condition[0] != shape[0]:
+            raise ValueError(f"residual={residual}: y has {condition[0]} channels and x {shape[0]}; must be 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
         self.condition = tuple(condition)
         self.depth = depth or min(8, side.bit_length() - 1)
-        self.skip = skip
+        self.residual = residual
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         wide = [width * min(2**i, 8) for i in range(self.depth)]
         for i, (before, after) in enumerate(zip([condition[0], *wide], wide, strict=False)):
@@ -95,7 +98,8 @@ class UNetGenerator(nn.Module):
             if dropout and self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
-        last = _doubling(min(self.depth, 2) * width, refine or shape[0], bool(refine), bias=not refine)
+        bias = not refine or norm == "none"
+        last = _doubling(min(self.depth, 2) * width, refine or shape[0], bool(refine), bias)
         end = (_norm(refine, norm), activation("relu")) if refine else ()
         self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
@@ -115,8 +119,8 @@ class UNetGenerator(nn.Module):
             x = up(torch.cat([skip, x], 1))  # (B, 2C, h, w) -> (B, C / 2, 2h, 2w)
         if self.refine is not None:
             x = self.refine(torch.cat([x, y], 1))  # (B, C, H, W)
-        if self.skip:
-            x = x + self.skip * y
+        if self.residual:
+            x = x + self.residual * y
         return x.tanh()[..., rows, columns]  # (B, C, height, width)
 
 
@@ -130,7 +134,7 @@ class UNetPair(nn.Module):
         width: The channels after the first layer of either.
         depth: The halvings of either; 0 for as many as the image allows.
         refine: The channels of the two last layers of either, which see y once more; 0 for none.
-        skip: How much of y enters the last tanh of either.
+        residual: How much of y enters the last tanh of either.
         norm: "batch", "instance" or "none".
 
     Raises:
@@ -145,12 +149,12 @@ class UNetPair(nn.Module):
         width: int = 64,
         depth: int = 0,
         refine: int = 0,
-        skip: float = 0.0,
+        residual: float = 0.0,
         norm: str = "batch",
     ) -> None:
         super().__init__()
         self.condition = one = half(shape)
-        self.a, self.b = (UNetGenerator(one, one, width, depth, 0.0, refine, skip, norm) for _ in "ab")
+        self.a, self.b = (UNetGenerator(one, one, width, depth, 0.0, refine, residual, norm) for _ in "ab")
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         return crossed(self.a, self.b, z, y)
