@@ -145,7 +145,7 @@ def test_the_masks_of_its_dropout_come_with_z():
         torch.testing.assert_close(network(z, y), x.view(4, *SHAPE))
     with pytest.raises(ValueError, match="latent=21: 21 numbers of z are masks; must be 22 or more"):
         CGANGenerator(21, SHAPE, 3, 6, 7, 8)
-    with pytest.raises(ValueError, match="include=0: must be above 0"):
+    with pytest.raises(ValueError, match=r"include=0: the share of inputs that are kept must lie in \(0, 1\]"):
         CGANGenerator(5, SHAPE, 3, include=0)
 
 

@@ -360,6 +360,7 @@ def test_waves_in_a_discriminator() -> None:
         (lambda: R3GANGenerator(4, (1, 28, 28), (8, 8)), "images of this size need 3, one for each size of map"),
         (lambda: R3GANDiscriminator((1, 8, 8), (12, 4)), "must be a multiple of group=16"),
         (lambda: MaxoutDiscriminator((3,), include=0.0), "include=0.0: the share of inputs that are kept"),
+        (lambda: MaxoutDiscriminator((3,), include=1.5), "include=1.5: the share of inputs that are kept"),
         (lambda: MaxoutDiscriminator((3,), units=(0,)), "every layer needs at least 1"),
         (lambda: RectifierGenerator(4, (3,), (5,), ("relu", "relu")), "give each layer one of relu, sigmoid"),
         (lambda: RectifierGenerator(4, (3,), irange=0.0), "irange=0.0: must be above 0"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from organza.nn.bilinear import Linear
 from organza.nn.condition import vector
-from organza.nn.layers import Largest, Unit, kept, marginal, numel, uniform
+from organza.nn.layers import Largest, Unit, kept, marginal, numel, share, uniform
 from organza.nn.mask import rectify
 
 __all__ = ["CGANDiscriminator", "CGANGenerator"]
@@ -31,7 +31,7 @@ class CGANGenerator(nn.Module):
         latent: The dimension of z: the numbers of noise, and one for each hidden unit unless all are kept.
         shape: The shape of one example x.
         classes: The numbers of e(y).
-        noise: The units that see z.
+        noise: The units that see the noise.
         label: The units that see y.
         joint: The units that see both.
         output: The law of the last layer: "sigmoid" (brought to [-1, 1]), "tanh" or "linear".
@@ -58,9 +58,7 @@ class CGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.marginals = tuple(shape), classes, marginals and output == "sigmoid"
-        if not 0 < include <= 1:
-            raise ValueError(f"include={include}: must be above 0 and at most 1")
-        self.include = include
+        self.include = share(include)
         self.sizes = [latent, 0, 0]  # of z: noise, and the masks of both hidden layers
         if include < 1:
             self.sizes = [latent - noise - label - joint, noise + label, joint]

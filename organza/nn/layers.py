@@ -28,8 +28,10 @@ __all__ = [
     "kept",
     "marginal",
     "numel",
+    "one_of",
     "padded",
     "pyramid",
+    "share",
     "sides",
     "uniform",
 ]
@@ -44,7 +46,7 @@ class Unit(nn.Module):
 
     def __init__(self, kind: str = "tanh") -> None:
         super().__init__()
-        self.kind = _known("output", kind, ("tanh", "sigmoid", "linear"))
+        self.kind = one_of("output", kind, ("tanh", "sigmoid", "linear"))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "linear":
@@ -185,9 +187,14 @@ def glorot(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
 
 def kept(include: float) -> nn.Module:
     """Dropout by the probability to keep."""
+    return Dropout(1 - include) if share(include) < 1 else nn.Identity()
+
+
+def share(include: float) -> float:
+    """Return the probability to keep, if it is one."""
     if not 0 < include <= 1:
         raise ValueError(f"include={include}: the share of inputs that are kept must lie in (0, 1]")
-    return Dropout(1 - include) if include < 1 else nn.Identity()
+    return include
 
 
 @torch.no_grad()
@@ -217,7 +224,7 @@ def activation(kind: str) -> nn.Module:
         "leaky": lambda: Rectifier(0.2),
         "tanh": nn.Tanh,
     }
-    return known[_known("hidden", kind, tuple(known))]()
+    return known[one_of("hidden", kind, tuple(known))]()
 
 
 @torch.no_grad()
@@ -229,7 +236,7 @@ def initialise(network: nn.Module, kind: str) -> None:
         kind: "glorot": :math:`U(-a, a)`, :math:`a = \sqrt{6 / (in + out)}` (Glorot and Bengio, 2010);
             "dcgan": :math:`N(0, 0.02^2)`, and the scale of batch norm :math:`N(1, 0.02^2)` (Radford et al., 2016).
     """
-    _known("init", kind, ("glorot", "dcgan"))
+    one_of("init", kind, ("glorot", "dcgan"))
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             if kind == "glorot":
@@ -324,7 +331,8 @@ def crossed(a_from: nn.Module, b_from: nn.Module, z: Tensor, y: Tensor) -> Tenso
     return torch.cat([a_from(z, b), b_from(z, a)], 1)  # (B, 2C, H, W)
 
 
-def _known(name: str, kind: str, known: tuple[str, ...]) -> str:
+def one_of(name: str, kind: str, known: tuple[str, ...]) -> str:
+    """Return the kind, if it is known."""
     if kind not in known:
         raise ValueError(f"{name}={kind!r}: must be one of {', '.join(known)}")
     return kind

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d
-from organza.nn.layers import activation, crossed, half, initialise, padded, sides
+from organza.nn.layers import activation, crossed, half, initialise, one_of, padded, sides
 
 __all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
 
@@ -72,8 +72,7 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"shape={tuple(shape)}: both sides must be 2 or more")
         if not 0 <= depth <= deepest:
             raise ValueError(f"depth={depth}: must be from 1 to {deepest} for {shape[1]} x {shape[2]}, or 0 to choose")
-        if norm not in _NORMS:
-            raise ValueError(f"norm={norm!r}: must be one of {', '.join(_NORMS)}")
+        one_of("norm", norm, tuple(_NORMS))
         if refine < 0:
             raise ValueError(f"refine={refine}: must be 0 or more")
         if not 0 <= residual < math.inf:
@@ -192,8 +191,7 @@ class PatchDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         side = min(sides(shape, condition))
-        if norm not in _NORMS:
-            raise ValueError(f"norm={norm!r}: must be one of {', '.join(_NORMS)}")
+        one_of("norm", norm, tuple(_NORMS))
         if layers < 0:
             raise ValueError(f"layers={layers}: must be 0 or more")
         least = 3 * 2**layers if layers else 1

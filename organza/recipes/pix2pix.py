@@ -123,7 +123,6 @@ def cyclegan_small(data: Spec, images: int = 16_000) -> Plan:
     """
     pictures("cyclegan-small", data)
     paired("cyclegan-small", data, joined=True)
-    training, faster = (_training(data, images, rate) for rate in (5e-4, 1e-3))
     depth = min(5, min(data.shape[1:]).bit_length() - 1)
     return Plan.of(
         recipe="cyclegan-small",
@@ -136,9 +135,9 @@ def cyclegan_small(data: Spec, images: int = 16_000) -> Plan:
         replay=ImagePool(50),
         conditional=True,
         training=replace(
-            training,
+            _training(data, images, 5e-4),
             batch=4,
-            discriminator_optimizer=faster.discriminator_optimizer,
+            discriminator_optimizer=_rule(images, 1e-3),
             half_life=2000,
             sample_every=max(4, images // 8),
         ),
@@ -152,8 +151,7 @@ def _layers(data: Spec) -> int:
 
 def _training(data: Spec, images: int | None, rate: float = 2e-4) -> Training:
     images = EPOCHS * data.count if images is None else images
-    late = max(1, images // 2)
-    rule = Adam(Linear(rate, 0.0, images=late, hold=images - late), 0.5, 0.999)
+    rule = _rule(images, rate)
     return Training(
         images=images,
         batch=1,
@@ -163,3 +161,9 @@ def _training(data: Spec, images: int | None, rate: float = 2e-4) -> Training:
         half_life=0,
         jitter=Jitter(shift=0.05),
     )
+
+
+def _rule(images: int, rate: float) -> Adam:
+    """Adam with a rate that falls to 0 over the latter half."""
+    late = max(1, images // 2)
+    return Adam(Linear(rate, 0.0, images=late, hold=images - late), 0.5, 0.999)
