@@ -24,7 +24,8 @@ from organza.game import Game
 from organza.metrics.catalogue import METRICS
 from organza.metrics.score import Score
 from organza.model import Model
-from organza.plan import Plan
+from organza.plan import Plan, written
+from organza.prior import Prior
 from organza.recipes import RECIPES
 from organza.run import Run
 from organza.training import Diverged, Judge, State, fit
@@ -200,16 +201,17 @@ def _play(plan: Plan, data: Data, folder: Run | None, judge: Judge | None, devic
         raise
     tell()
     done = first(lambda: max(folder.checkpoints(), default=0) if folder is not None else 0)
-    model.config = _config(plan, done, data.digest)
+    model.config = _config(plan, done, data.digest, model.prior)
     return model
 
 
-def _config(plan: Plan, images: int, digest: str) -> dict[str, Any]:
+def _config(plan: Plan, images: int, digest: str, prior: Prior) -> dict[str, Any]:
     """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
-    names = ("generator", "prior", "conditional", "recipe", "data", "labels", "values", "objective", "terms")
+    names = ("generator", "conditional", "recipe", "data", "labels", "values", "objective", "terms")
     facts = {name: value for name, value in plan.json().items() if name in names}
     return {
         **facts,
+        "prior": written(prior),  # as it is now, since it may have learnt
         "images": images,
         "data_sha256": digest,
         "seed": plan.training["seed"],
@@ -260,7 +262,10 @@ def load(
         raise ValueError(f"{run} has no best checkpoint: train with --evaluate frechet, which keeps it")
     groups, state, _ = folder.load(None if marked is None else marked["images"])
     pretrained.fill(generator, groups["ema"], str(run))
-    config = None if plan is None else _config(plan, state["images"], state["data"])
+    if isinstance(prior, nn.Module):
+        learnt = {name.removeprefix("prior."): w for name, w in groups["game"].items() if name.startswith("prior.")}
+        pretrained.fill(prior, learnt, str(run))
+    config = None if plan is None else _config(plan, state["images"], state["data"], prior)
     values = None if plan is None else Values.read(plan.values)
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config, values)
 

@@ -188,6 +188,11 @@ class Plan:
                 problems.append(
                     f"{name}.classes={classes}: the data's conditions are {width}; set {name}.classes={width}"
                 )
+        wanted, told = self.prior.get("components"), self.discriminator.get("components")
+        if wanted and told and wanted != told:
+            problems.append(
+                f"discriminator.components={told}: the prior's are {wanted}; set discriminator.components={wanted}"
+            )
         if problems:
             raise PlanError(problems)
         size = self.training["batch"] // self.training["accumulate"]

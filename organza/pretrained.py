@@ -39,6 +39,7 @@ __all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "tran
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _OURS = ("format", "organza", "sha256")  # what is not the model's own config
+_FEW = 16  # numbers of a list, which a card shows whole
 _OWN = "was a program's own: give from_pretrained(folder, generator=..., prior=...)"
 
 
@@ -332,5 +333,6 @@ def _call(part: Any) -> str:
     """A part with its arguments: Normal(dim=64)."""
     if not isinstance(part, Mapping):
         return ""
-    arguments = ", ".join(f"{name}={value}" for name, value in part.items() if name != "kind")
+    short = {name: "..." if isinstance(value, list) and len(value) > _FEW else value for name, value in part.items()}
+    arguments = ", ".join(f"{name}={value}" for name, value in short.items() if name != "kind")
     return f"{part.get('kind')}({arguments})"

@@ -132,7 +132,8 @@ class Round:
         step: The moves of G so far.
         joint: Whether D saw real and fake in one call, in its own turn.
         labelled: Labelled examples (x, y) beside the batch, for terms that classify, or None.
-        evidence: Named scalars: what the log prints, ``adapt`` reads and diagnosis judges.
+        evidence: Named scalars: what the log prints, ``adapt`` reads and diagnosis judges.  A vector is for ``adapt``
+            alone.
     """
 
     real: Tensor

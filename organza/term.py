@@ -24,6 +24,7 @@ __all__ = [
     "Mismatch",
     "MutualInformation",
     "Reconstruction",
+    "Responsibilities",
     "Term",
 ]
 
@@ -307,3 +308,31 @@ class MutualInformation(Term):
         for logits, code in categories:
             surprise = surprise + cross_entropy(logits, code.argmax(1), reduction="none")
         return surprise
+
+
+class Responsibilities(Term):
+    r"""How many real examples each component of a mixture answers for: D's head "components" tells fakes of one from
+    those of another, and is asked of real examples.
+
+    .. math:: -\log Q(c | G(z, c)), \qquad N_k = \textstyle\sum_i Q(k | x_i)
+
+    The first is D's loss, a cross-entropy whose gradient stops at the head.  By the counts the weights of
+    :class:`~organza.prior.Mixture` follow: the E-step of expectation maximisation, with Q in the place of the
+    posterior, which it is where fakes are like real examples.
+
+    References:
+        Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)
+
+    Arguments:
+        weight: The weight of the mean over the batch.
+    """
+
+    def discriminator(self, round: Round) -> Tensor:
+        assert round.real_verdict is not None
+        of_fake, of_real = (
+            _head(verdict, "components", "components=64 gives one")
+            for verdict in (round.fake_verdict, round.real_verdict)
+        )  # (B, K) each
+        counts = of_real.detach().softmax(1).mean(0)
+        round.evidence["prior/counts"] = round.draw.total * counts  # of the whole batch: its parts' shares add up to it
+        return cross_entropy(of_fake, round.z[:, : of_fake.shape[1]].argmax(1), reduction="none")

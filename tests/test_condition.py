@@ -91,6 +91,17 @@ def test_the_heads_are_their_formulas():
         Head(4, 3, "sum")
 
 
+def test_the_head_of_components_leaves_d_as_it_is():
+    """Its gradient stops at the features, and D's logit is the same with and without it."""
+    h = torch.randn(5, 4, requires_grad=True)
+    head, plain = Head(4, components=3), Head(4)
+    plain.load_state_dict({name: w for name, w in head.state_dict().items() if not name.startswith("components")})
+    verdict = head(h)
+    assert torch.equal(verdict.logits, plain(h)) and verdict.heads["components"].shape == (5, 3)
+    verdict.heads["components"].logsumexp(1).sum().backward()
+    assert h.grad is None and all(w.grad is not None for w in head.components.parameters())
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators_see_the_label_and_keep_z(name):
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from organza.optimizer import Adam
 from organza.penalty import R1
 from organza.plan import KINDS, Plan, PlanError, part, written
 from organza.prior import Normal
+from organza.recipes.quick import quick
 from organza.schedule import Bursts, Cosine
 from organza.training import Training
 
@@ -129,3 +130,5 @@ def test_parts_must_fit_the_data_and_each_other() -> None:
         plan.set({"prior.dim": 5}).fits(DIGITS)
     with pytest.raises(PlanError, match="discriminator:"):
         plan.set({"discriminator.shape": [1, 9, 9]}).fits(DIGITS)
+    with pytest.raises(PlanError, match="components=32: the prior's are 64; set discriminator"):
+        quick(DIGITS).set({"discriminator.components": 32}).fits(DIGITS)

@@ -303,6 +303,22 @@ def test_runs_know_what_they_are_made_of(run, tmp_path):
     assert "| objective | RelativisticLogistic + R1 + R2 |" in (folder / "README.md").read_text()
 
 
+def test_what_the_prior_has_learnt_goes_with_the_model(tmp_path):
+    """From the run and passed on, the same components are drawn as often; a run that goes on goes on to learn."""
+    changes = {"prior.half_life": 50.0, "prior.after": 0, "generator.width": 4, "discriminator.width": 4}
+    model = api.train("digits", "quick", run=tmp_path / "run", images=64, device="cpu", changes=changes)
+    assert len(model.prior.weights) == 64
+    assert api.load(tmp_path / "run", device="cpu").prior.weights == model.prior.weights
+    assert api.game(tmp_path / "run", device="cpu").prior.weights == model.prior.weights
+    folder = api.load(tmp_path / "run", device="cpu").save_pretrained(tmp_path / "model")
+    loaded = api.load(folder, device="cpu")
+    assert loaded.prior.weights == model.prior.weights
+    assert torch.equal(loaded.sample(9, seed=1), model.sample(9, seed=1))
+    assert "weights=..." in (folder / "README.md").read_text()
+    later = api.resume(tmp_path / "run", images=128, device="cpu")
+    assert len(later.prior.weights) == 64 and later.prior.weights != model.prior.weights
+
+
 def test_a_resumed_run_counts_on(run):
     path, _ = run
     assert api.resume(path, images=128, device="cpu").config["images"] == 128

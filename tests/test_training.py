@@ -72,6 +72,18 @@ def test_the_log_has_the_norm_of_each_gradient() -> None:
         torch.testing.assert_close(s.sums[f"{player}/gradient"], torch.cat(moved).norm().detach() / 0.1)
 
 
+def test_the_average_is_only_read() -> None:
+    """The players are the same to the last bit whatever half-life their average has."""
+    plain, averaged = state(), state(half_life=1e6)
+    for each in (plain, averaged):
+        for _ in range(5):
+            each.training.moves(each, each.stream)
+    for a, b in zip(plain.game.parameters(), averaged.game.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for follows, lags in zip(plain.average.parameters(), averaged.average.parameters(), strict=True):
+        assert not torch.equal(follows, lags)
+
+
 def test_a_checkpoint_from_before_a_setting_existed_is_taken() -> None:
     s = state()
     record = s.record()

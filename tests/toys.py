@@ -31,10 +31,10 @@ from organza.objective import (
 )
 from organza.optimizer import SGD, Adam, RMSprop
 from organza.penalty import DRAGAN, R1, R2, Clip, GradientPenalty, MaxColumnNorm
-from organza.prior import Normal, Prior, Uniform
+from organza.prior import Mixture, Normal, Prior, Uniform
 from organza.round import Verdict
 from organza.schedule import Bursts, Constant, Cosine, Exponential, Linear
-from organza.term import Lazy, Term
+from organza.term import Lazy, Responsibilities, Term
 from organza.training import Training
 
 
@@ -316,6 +316,13 @@ PLAIN: dict[str, Callable[[], Toy]] = {
     "rpgan": rpgan,
     "spectral norm": spectral,
     "infogan": lambda: toy(G=mlp(6, 8, 2), D=Judge(codes=4), prior=Codes(), terms=[MutualInformation(0.5)]),
+    "mixture": lambda: toy(
+        G=mlp(5, 8, 2),
+        D=Judge(components=3),
+        prior=Mixture(3, 2, half_life=50, after=16),
+        terms=[Responsibilities()],
+        joint=True,
+    ),
     "began": lambda: toy(Equilibrium(), D=Autoencoder()),
     "pacgan": lambda: toy(D=Packed()),
     "unrolled": lambda: toy(play={"moves": Unrolled(depth=2, lr=0.1)}),

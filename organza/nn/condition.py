@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from organza.nn.bilinear import Linear
+from organza.nn.layers import one_of
 from organza.nn.mask import rectify
 from organza.round import Verdict
 
@@ -90,8 +91,9 @@ class Head(nn.Module):
     - "one-more": K logits :math:`l` of classes, and one of "fake" which is 0: D's logit is
       :math:`\log \sum_k e^{l_k}`, so that :math:`D(x) = \sum_k e^{l_k} / (\sum_k e^{l_k} + 1)` (semi-supervised).
 
-    With ``codes`` a hidden layer of 128 units reads the codes of InfoGAN from h, as the head "codes".  Where there are
-    heads, h itself is the head "features".
+    With ``codes`` a hidden layer of 128 units reads the codes of InfoGAN from h, as the head "codes".  With
+    ``components`` another tells those of a mixture apart, as the head "components", whose gradient stops at h: D sees
+    what it would without.  Where there are heads, h itself is the head "features".
 
     References:
         cGANs with Projection Discriminator (Miyato and Koyama, 2018)
@@ -104,6 +106,7 @@ class Head(nn.Module):
         classes: K, 0 for none.
         condition: How y enters, if there are classes.
         codes: The numbers of InfoGAN's codes, 0 for none.
+        components: Those of a :class:`~organza.prior.Mixture` to tell apart, 0 for none.
         linear: Makes a linear map from F numbers to others.
 
     Raises:
@@ -116,16 +119,17 @@ class Head(nn.Module):
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
+        components: int = 0,
         linear: Callable[[int, int], nn.Module] = Linear,
     ) -> None:
         super().__init__()
-        if condition not in CONDITIONS:
-            raise ValueError(f"condition={condition!r}: must be one of {', '.join(CONDITIONS)}")
+        one_of("condition", condition, CONDITIONS)
         self.classes, self.condition = classes, condition if classes else "concat"
         self.logit = linear(features, 1) if self.condition != "one-more" else None
         self.embed = linear(classes, features) if self.condition == "projection" else None
         self.label = linear(features, classes) if self.condition in ("auxiliary", "one-more") else None
         self.codes = nn.ModuleList((linear(features, 128), linear(128, codes))) if codes else None
+        self.components = nn.ModuleList((linear(features, 128), linear(128, components))) if components else None
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
         heads: dict[str, Tensor] = {}
@@ -133,6 +137,8 @@ class Head(nn.Module):
             heads["classes"] = self.label(h)  # (B, K)
         if self.codes is not None:
             heads["codes"] = self.codes[1](rectify(self.codes[0](h), 0.2))  # (B, codes)
+        if self.components is not None:
+            heads["components"] = self.components[1](rectify(self.components[0](h.detach()), 0.2))  # (B, components)
         logits: Tensor
         logits = heads["classes"].logsumexp(1) if self.logit is None else self.logit(h).squeeze(1)  # (B,)
         if self.embed is not None:

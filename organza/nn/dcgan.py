@@ -95,7 +95,7 @@ class DCGANDiscriminator(nn.Module):
         norm: Whether to normalise by batch statistics; not with penalties on the slope of single examples.
         dense: The units of a hidden layer before the logit; 0, as published, for none.
         kernel: The side of the kernels after the first layer's: 4 as published, or 3.
-        classes, condition, codes: How D is conditional and what else it says: see
+        classes, condition, codes, components: How D is conditional and what else it says: see
             :class:`~organza.nn.condition.Head`; with "concat", y enters as even planes beside x.
 
     Raises:
@@ -112,6 +112,7 @@ class DCGANDiscriminator(nn.Module):
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
+        components: int = 0,
     ) -> None:
         super().__init__()
         if kernel not in (3, 4):
@@ -133,7 +134,7 @@ class DCGANDiscriminator(nn.Module):
         features = channels * numel(tuple(sides))
         hidden = (Linear(features, dense), activation("leaky")) if dense else ()
         self.layers = nn.Sequential(*layers, nn.Flatten(), *hidden)
-        self.end = Head(dense or features, classes, condition, codes)
+        self.end = Head(dense or features, classes, condition, codes, components)
         initialise(self, "dcgan")
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:

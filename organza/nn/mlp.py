@@ -67,7 +67,7 @@ class MLPDiscriminator(nn.Module):
         noise: The standard deviation of normal noise added to the units of each hidden layer while training, and six
             tenths of it to x, as in the semi-supervised networks of Salimans et al. (2016), who take 0.5.
         waves: How many waves of x, :class:`~organza.nn.layers.Fourier`, stand beside it.
-        classes, condition, codes: How D is conditional and what else it says: see
+        classes, condition, codes, components: How D is conditional and what else it says: see
             :class:`~organza.nn.condition.Head`.
 
     Raises:
@@ -86,6 +86,7 @@ class MLPDiscriminator(nn.Module):
         classes: int = 0,
         condition: str = "concat",
         codes: int = 0,
+        components: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -97,7 +98,7 @@ class MLPDiscriminator(nn.Module):
         self.waves = Fourier(d, waves) if waves else nn.Identity()
         sizes = (d + 2 * waves + self.beside, *widths)
         self.layers = nn.Sequential(*_layers(sizes, hidden, dropout, noise))
-        self.end = Head(sizes[-1], classes, condition, codes)
+        self.end = Head(sizes[-1], classes, condition, codes, components)
         initialise(self, init)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:

@@ -63,7 +63,7 @@ class ResNetDiscriminator(nn.Module):
     Arguments:
         shape: (channels, height, width) of an image.
         width: The channels of every map; 128 as published.
-        classes, condition, codes: How D is conditional and what else it says: see
+        classes, condition, codes, components: How D is conditional and what else it says: see
             :class:`~organza.nn.condition.Head`; the published conditional D has a "projection".
 
     Raises:
@@ -77,6 +77,7 @@ class ResNetDiscriminator(nn.Module):
         classes: int = 0,
         condition: str = "projection",
         codes: int = 0,
+        components: int = 0,
     ) -> None:
         super().__init__()
         side = min(pyramid(shape)[-1])
@@ -85,7 +86,7 @@ class ResNetDiscriminator(nn.Module):
         while (side := side // 2) >= 14:
             blocks.append(_Down(width, width, halve=True))
         self.blocks = nn.Sequential(*blocks, _Down(width, width), _Down(width, width))
-        self.end = Head(width, classes, condition, codes, SpectralLinear)
+        self.end = Head(width, classes, condition, codes, components, SpectralLinear)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
         x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)

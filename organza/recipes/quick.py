@@ -11,10 +11,10 @@ from organza.objective import NonSaturating, RelativisticLogistic
 from organza.optimizer import Adam
 from organza.penalty import R1, R2
 from organza.plan import Plan, part
-from organza.prior import Codes, Normal
+from organza.prior import Mixture, Normal
 from organza.recipes.images import are_pictures
 from organza.schedule import Linear
-from organza.term import Lazy
+from organza.term import Lazy, Responsibilities
 from organza.training import Training
 
 __all__ = ["brief", "quick"]
@@ -27,7 +27,8 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
 
     Images: a small DCGAN pair, the non-saturating objective with lazy R1, one batch of fakes for both players' steps,
     small batches, a moving average of G, and a learning rate that falls to 2 % over the last quarter.  z says which of
-    64 pieces to draw and, by 64 normal numbers, how: what lies between the pieces of the data need not be drawn.
+    64 pieces to draw and, by 64 normal numbers, how: what lies between the pieces of the data need not be drawn.  How
+    often each is drawn follows how often it is needed: D also tells the pieces apart, and is asked of real examples.
     From 600,000 images the networks are twice as wide; so they are in a run by the clock in which narrow ones would
     see as many.
     Other data, such as points of the plane, vectors, signals, or images below 8 x 8: perceptrons and RpGAN with R1 and
@@ -41,21 +42,22 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
 
     References:
         Unsupervised Representation Learning with Deep Convolutional GANs (Radford, Metz, Chintala, 2016)
-        Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Elgammal, Singh, 2018), for
-        why one piece of z cannot make several of x
+        Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018), for
+        why one piece of z cannot make several of x, and for learnt weights
         Which Training Methods for GANs do actually Converge? (Mescheder, Geiger, Nowozin, 2018)
     """
     if not are_pictures(data):
         return _points(data, images)
     width = 32 if images < _LONG else 64
-    prior = Codes((64,), continuous=0, noise=64, height=5.0)
+    small = {"shape": data.shape, "width": width}
+    prior = Mixture(64, noise=64, height=5.0)
     return Plan.of(
         recipe="quick",
-        generator=part(DCGANGenerator, latent=prior.dim, shape=data.shape, width=width),
-        discriminator=part(DCGANDiscriminator, shape=data.shape, width=width, norm=False, dense=128, kernel=3),
+        generator=part(DCGANGenerator, latent=prior.dim, **small),
+        discriminator=part(DCGANDiscriminator, **small, norm=False, dense=128, kernel=3, components=prior.components),
         prior=prior,
         objective=NonSaturating(),
-        terms=(Lazy(R1(0.5), every=8),),
+        terms=(Lazy(R1(0.5), every=8), Responsibilities()),
         joint=True,
         training=brief(images, sample_every=20_000, held=0.75),
     )
