@@ -268,7 +268,10 @@ class Model:
         config = {"generator": None, "prior": None, **(self.config or {}), **facts}
         if self.values is not None:
             config["values"] = self.values.json()
-        return pretrained.write(folder, config, self.generator.state_dict())
+        weights = dict(self.generator.state_dict())
+        if config["prior"] is None and isinstance(self.prior, nn.Module):  # what it has learnt no config says
+            weights |= {f"prior/{name}": value for name, value in self.prior.state_dict().items()}
+        return pretrained.write(folder, config, weights)
 
     @classmethod
     def from_pretrained(
@@ -297,6 +300,9 @@ class Model:
             prior = prior or pretrained.prior(folder, config)
             if made and not config.get("conditional"):
                 pretrained.agree(folder, generator, prior)
+        learnt = {name: weights.pop(name) for name in [*weights] if name.startswith("prior/")}
+        if learnt and isinstance(prior, nn.Module):
+            pretrained.fill(prior, {name.removeprefix("prior/"): w for name, w in learnt.items()}, str(folder))
         pretrained.fill(generator, weights, str(folder), assign=True)  # in the type they were saved in, to the last bit
         try:
             values = Values.read(config.get("values"))

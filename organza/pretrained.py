@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch import nn as torch_nn
 
-from organza import __version__
+from organza import __version__, mixture
 from organza import nn as networks
 from organza import prior as priors
 from organza.prior import Prior
@@ -189,7 +189,7 @@ def generator(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> torc
     Raises:
         ValueError: If it names none, or one that cannot be made here.
     """
-    return cast(torch_nn.Module, _made(folder, "generator", config, networks, torch_nn.Module))
+    return cast(torch_nn.Module, _made(folder, "generator", config, (networks,), torch_nn.Module))
 
 
 def prior(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Prior:
@@ -198,7 +198,7 @@ def prior(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Prior:
     Raises:
         ValueError: If it names none, or one that cannot be made here.
     """
-    return cast(Prior, _made(folder, "prior", config, priors, Prior))
+    return cast(Prior, _made(folder, "prior", config, (priors, mixture), Prior))
 
 
 def agree(folder: str | os.PathLike[str], generator: torch_nn.Module, prior: Prior) -> None:
@@ -218,12 +218,12 @@ def agree(folder: str | os.PathLike[str], generator: torch_nn.Module, prior: Pri
 
 
 def _made(
-    folder: str | os.PathLike[str], noun: str, config: Mapping[str, Any], module: ModuleType, base: type
+    folder: str | os.PathLike[str], noun: str, config: Mapping[str, Any], modules: Sequence[ModuleType], base: type
 ) -> object:
     part = config.get(noun)
     if part is None:
         raise ValueError(f"{folder}: the {noun} {_OWN}")
-    found = {name: getattr(module, name) for name in module.__all__}
+    found = {name: getattr(module, name) for module in modules for name in module.__all__}
     kinds = {k: c for k, c in found.items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)}
     kind = part.get("kind") if isinstance(part, Mapping) else part
     if not isinstance(part, Mapping) or not isinstance(kind, str) or kind not in kinds:

@@ -253,7 +253,7 @@ class FeatureMatching(Term):
     def generator(self, round: Round) -> Tensor:
         assert round.real_verdict is not None
         verdicts = (round.real_verdict, round.fake_verdict)
-        real, fake = (_head(v, "features", "a D with classes or codes has one").mean(0) for v in verdicts)
+        real, fake = (_head(v, "features", "a D with classes, codes or components has one").mean(0) for v in verdicts)
         return (real.detach() - fake).square()
 
 
@@ -316,9 +316,10 @@ class Responsibilities(Term):
 
     .. math:: -\log Q(c | G(z, c)), \qquad N_k = \textstyle\sum_i Q(k | x_i)
 
-    The first is D's loss, a cross-entropy whose gradient stops at the head.  By the counts the weights of
-    :class:`~organza.prior.Mixture` follow: the E-step of expectation maximisation, with Q in the place of the
-    posterior, which it is where fakes are like real examples.
+    The first is D's loss, a cross-entropy whose gradient stops at D's features
+    (:class:`~organza.nn.condition.Head`).  By the counts the weights of :class:`~organza.mixture.Mixture` follow: the
+    E-step of expectation maximisation, with Q in the place of the posterior, which it is where fakes are like real
+    examples.
 
     References:
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)
@@ -330,7 +331,7 @@ class Responsibilities(Term):
     def discriminator(self, round: Round) -> Tensor:
         assert round.real_verdict is not None
         of_fake, of_real = (
-            _head(verdict, "components", "components=64 gives one")
+            _head(verdict, "components", "components=K gives one")
             for verdict in (round.fake_verdict, round.real_verdict)
         )  # (B, K) each
         counts = of_real.detach().softmax(1).mean(0)

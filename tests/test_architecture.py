@@ -27,7 +27,7 @@ PUBLIC = [
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache"}
+L0 |= {"mixture", "replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache"}
 L1 = {"game", "moves", "data", "run", "picture", "metrics", "theory", "model", "pretrained", "scores", "nearest"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
 L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
@@ -38,7 +38,7 @@ LAYERS = {
     "nn": (0, {"round", "joint"}),
     "penalty": (0, {"round", "term"}),
     "replay": (0, {"round", "distributed"}),
-    "energy": (0, {"objective"}),
+    **{"energy": (0, {"objective"}), "mixture": (0, {"prior"})},
     **dict.fromkeys(("optimizer", "ada"), (0, {"round", "schedule"})),
     "game": (1, L0),
     "moves": (1, L0 | {"game"}),

@@ -189,6 +189,7 @@ PLANS = {
     "training.batch": '{"training.batch": 10**12}',
     "training.accumulate": '{"training.accumulate": 10**9}',
     "prior.dim": '{"prior.dim": 10**12, "generator.latent": 10**12}',
+    "prior.components": '{"prior": {"kind": "Mixture", "components": 10**18}}',
 }
 
 

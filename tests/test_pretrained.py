@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from organza import api, pretrained
+from organza.mixture import Mixture
 from organza.model import Model
 from organza.nn import DCGANGenerator, MLPGenerator
 from organza.prior import Normal, Prior, Uniform
@@ -304,7 +305,7 @@ def test_runs_know_what_they_are_made_of(run, tmp_path):
 
 
 def test_what_the_prior_has_learnt_goes_with_the_model(tmp_path):
-    """From the run and passed on, the same components are drawn as often; a run that goes on goes on to learn."""
+    """From the run and passed on, the same components are drawn as often."""
     changes = {"prior.half_life": 50.0, "prior.after": 0, "generator.width": 4, "discriminator.width": 4}
     model = api.train("digits", "quick", run=tmp_path / "run", images=64, device="cpu", changes=changes)
     assert len(model.prior.weights) == 64
@@ -315,8 +316,30 @@ def test_what_the_prior_has_learnt_goes_with_the_model(tmp_path):
     assert loaded.prior.weights == model.prior.weights
     assert torch.equal(loaded.sample(9, seed=1), model.sample(9, seed=1))
     assert "weights=..." in (folder / "README.md").read_text()
-    later = api.resume(tmp_path / "run", images=128, device="cpu")
-    assert len(later.prior.weights) == 64 and later.prior.weights != model.prior.weights
+
+
+def test_a_run_that_was_stopped_goes_on_to_learn_the_same(tmp_path):
+    changes = {"prior.half_life": 50.0, "prior.after": 32, "generator.width": 4, "discriminator.width": 4}
+    whole = api.train("digits", "quick", run=tmp_path / "a", images=128, device="cpu", changes=changes)
+    api.train(
+        *("digits", "quick"),
+        run=tmp_path / "b",
+        images=128,
+        device="cpu",
+        changes=changes,
+        watch=lambda state: state.images >= 64,
+    )
+    assert api.load(tmp_path / "b", device="cpu").prior.weights != whole.prior.weights
+    assert api.resume(tmp_path / "b", device="cpu").prior.weights == whole.prior.weights
+
+
+def test_what_a_prior_of_a_program_has_learnt_is_passed_on(tmp_path):
+    model = made(prior=("Normal", 3))
+    prior = Mixture(2, 1, weights=(0.25, 0.75))
+    own = Model(model.generator, prior)
+    folder = own.save_pretrained(tmp_path / "m")
+    loaded = Model.from_pretrained(folder, made().generator, Mixture(2, 1), device="cpu")
+    assert loaded.prior.weights == prior.weights and torch.equal(loaded.sample(9), own.sample(9))
 
 
 def test_a_resumed_run_counts_on(run):

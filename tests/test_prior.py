@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from organza import prior as module
-from organza.part import build, written
-from organza.prior import Codes, Mixture, Normal, Prior, Uniform
+from organza.prior import Codes, Normal, Prior, Uniform
 from organza.round import Draw
 
 PRIORS = [Normal(3), Uniform(3), Uniform(3, 0.0, 1.0), Uniform(3, -math.sqrt(3), math.sqrt(3))]
@@ -20,7 +19,7 @@ def seeded(seed=0):
 
 def test_every_prior_is_tested():
     found = {kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Prior)} - {Prior}
-    assert found == {type(prior) for prior in PRIORS} | {Codes, Mixture}
+    assert found == {type(prior) for prior in PRIORS} | {Codes}
 
 
 @every
@@ -253,76 +252,3 @@ def test_a_code_is_led_through_its_values_and_all_else_is_kept():
 def test_codes_refuse_what_is_no_code(arguments):
     with pytest.raises(ValueError, match="must be 0 or more"):
         Codes(*arguments)
-
-
-def test_a_mixture_draws_its_components_by_their_weights():
-    shares = [0.5, 0.0, 0.3, 0.2]
-    prior = Mixture(4, 3, height=2.0, weights=shares)
-    z = prior.draw(60_000, seeded())
-    assert z.shape == (60_000, prior.dim) == (60_000, 7) and (z[:, :4].sum(1) == 2).all()
-    assert (z[:, :4].mean(0) / 2).tolist() == pytest.approx(shares, abs=5 * 0.5 / math.sqrt(60_000))
-    assert float(z[:, 1].max()) == 0 and float(z[:, 4:].std()) == pytest.approx(1, abs=0.02)
-    assert torch.equal(Mixture(4, 3, weights=(0.25,) * 4).draw(9, seeded()), Mixture(4, 3).draw(9, seeded()))
-    assert torch.equal(prior.project(z), z)
-
-
-def test_a_mixture_writes_what_it_has_learnt():
-    """Made again from what is written, it draws the same to the last bit."""
-    prior = Mixture(3, 2, half_life=40.0, after=0)
-    assert written(prior)["weights"] == []
-    prior.adapt({"prior/counts": torch.tensor([7.0, 2.0, 1.0])})
-    again = build(Prior, written(prior))
-    assert torch.equal(again.draw(100, seeded()), prior.draw(100, seeded()))
-    assert written(again) == written(prior) != written(Mixture(3, 2, half_life=40.0, after=0))
-
-
-@pytest.mark.parametrize("cuts", [1, 4])
-def test_after_a_half_life_of_examples_half_of_the_shares_is_new(cuts):
-    prior = Mixture(2, 1, half_life=64, after=0)
-    for _ in range(cuts):
-        prior.adapt({"prior/counts": torch.tensor([64.0, 0.0]) / cuts})
-    assert prior.weights == pytest.approx([0.75, 0.25], abs=1e-6)
-    prior.adapt({"discriminator/objective": torch.tensor(1.0)})  # no move that counted
-    assert prior.weights == pytest.approx([0.75, 0.25], abs=1e-6)
-
-
-def test_the_first_examples_are_not_counted():
-    prior = Mixture(2, 1, half_life=10, after=20)
-    for _ in range(2):
-        prior.adapt({"prior/counts": torch.tensor([10.0, 0.0])})
-        assert prior.weights == []
-    prior.adapt({"prior/counts": torch.tensor([10.0, 0.0])})
-    assert prior.weights == pytest.approx([0.75, 0.25])
-
-
-def test_by_the_true_posterior_the_shares_become_those_of_the_data():
-    """Expectation maximisation of the proportions of overlapping laws, N(-1, 1), N(1, 1) and N(9, 1), is consistent."""
-    truth, n, g = torch.tensor([0.2, 0.8, 0.0]), 20_000, seeded()
-    means = torch.tensor([-1.0, 1.0, 9.0])
-    x = means[torch.multinomial(truth, n, True, generator=g)] + torch.randn(n, generator=g)
-    density = (-((x[:, None] - means) ** 2) / 2).exp()  # (n, 3)
-    prior = Mixture(3, 1, half_life=1.0, after=0)  # all is new at once: the M-step itself
-    for _ in range(200):
-        joint = prior.shares * density
-        prior.adapt({"prior/counts": (joint / joint.sum(1, keepdim=True)).sum(0)})
-    assert prior.weights == pytest.approx(truth.tolist(), abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"components": 1}, "2 categories or more"),
-        ({"half_life": 0.0}, r"half_life=0.0, after=20000\): must be above 0"),
-        ({"components": 3, "weights": (0.5, 0.5)}, r"weights=\[0.5, 0.5\]\): must be 3 of 0 or more that add up to 1"),
-        ({"components": 2, "weights": (1.5, -0.5)}, r"weights=\[1.5, -0.5\]\): must be 2 of 0 or more"),
-        ({"components": 2, "weights": (0.5, 0.6)}, r"weights=\[0.5, 0.6\]\): must be 2"),
-    ],
-)
-def test_a_mixture_refuses_what_are_no_weights(arguments, said):
-    with pytest.raises(ValueError, match=said):
-        Mixture(**arguments)
-
-
-def test_a_mixture_refuses_counts_of_other_components():
-    with pytest.raises(ValueError, match="D tells 2 apart"):
-        Mixture(3).adapt({"prior/counts": torch.ones(2)})

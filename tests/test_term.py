@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import l1_loss, mse_loss
 
 from organza.game import Game
+from organza.mixture import Mixture
 from organza.penalty import R1
-from organza.prior import Codes, Mixture, Normal
+from organza.prior import Codes, Normal
 from organza.round import Verdict
 from organza.schedule import Linear
 from organza.term import (

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 from organza.ada import ADA
 from organza.data import Data
 from organza.game import Game
+from organza.mixture import Mixture
 from organza.moves import Alternating, Consensus, Simultaneous, Unrolled
 from organza.objective import (
     FGAN,
@@ -31,7 +32,7 @@ from organza.objective import (
 )
 from organza.optimizer import SGD, Adam, RMSprop
 from organza.penalty import DRAGAN, R1, R2, Clip, GradientPenalty, MaxColumnNorm
-from organza.prior import Mixture, Normal, Prior, Uniform
+from organza.prior import Normal, Prior, Uniform
 from organza.round import Verdict
 from organza.schedule import Bursts, Constant, Cosine, Exponential, Linear
 from organza.term import Lazy, Responsibilities, Term

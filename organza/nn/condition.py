@@ -106,7 +106,7 @@ class Head(nn.Module):
         classes: K, 0 for none.
         condition: How y enters, if there are classes.
         codes: The numbers of InfoGAN's codes, 0 for none.
-        components: Those of a :class:`~organza.prior.Mixture` to tell apart, 0 for none.
+        components: Those of a :class:`~organza.mixture.Mixture` to tell apart, 0 for none.
         linear: Makes a linear map from F numbers to others.
 
     Raises:

@@ -55,7 +55,8 @@ def goodfellow2014(data: Spec, images: int = 250 * _EPOCH) -> Plan:
     The code trains on the first 50,000 images: ``organza train 'mnist[:50000]' --recipe goodfellow2014``.  It has no
     end; the default length is that of the momentum's schedule.  Table 1 reports 225 +- 2 nats by Parzen windows; seed 1
     came to 181 +- 2 after the whole of it, and its moving average (``--set training.half_life=1000000``), which the
-    code does not keep, to 243 +- 2 after 3 million images (``python benchmarks/parzen.py``, docs/log.md).
+    code does not keep, to 243 +- 2 at its best, by validation, in a run of 4.1 million images (``python
+    benchmarks/parzen.py``, docs/log.md).
 
     Cost and result on MNIST, one CPU thread (docs/recipes.md): 1,800 images/s; digits of all kinds after ten
     minutes with seed 1, while seed 0 broke down in the second.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from organza.data import Spec
+from organza.mixture import Mixture
 from organza.moves import Alternating
 from organza.nn import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from organza.objective import NonSaturating, RelativisticLogistic
 from organza.optimizer import Adam
 from organza.penalty import R1, R2
 from organza.plan import Plan, part
-from organza.prior import Mixture, Normal
+from organza.prior import Normal
 from organza.recipes.images import are_pictures
 from organza.schedule import Linear
 from organza.term import Lazy, Responsibilities
@@ -34,7 +35,7 @@ def quick(data: Spec, images: int = 200_000) -> Plan:
     Other data, such as points of the plane, vectors, signals, or images below 8 x 8: perceptrons and RpGAN with R1 and
     R2, which loses no modes.
 
-    On the built-in digits 194,000 to 231,000 images (2 minutes, two cores) gave every class 6.4 % to 13.1 % of
+    On the built-in digits 138,000 to 150,000 images (2 minutes, two cores) gave every class 7.7 % to 13.6 % of
     1,000 samples, at a median confidence of 0.999 or more (three seeds; ``python benchmarks/digits.py --seeds 0 1 2``).
     A classifier told samples from fresh data in 50.4 % to 51.5 % of the cases for vectors of five columns, and in
     50.5 % to 50.7 % for signals of 64 steps, after 17 and 63 seconds of one core (three seeds; ``python

@@ -164,7 +164,7 @@ class State:
         evidence, self.evidence = self.evidence, {}
         self.game.adapt(evidence)
         for name, value in evidence.items():
-            if value.ndim:
+            if value.numel() > 1:
                 continue  # several numbers are for what adapts alone
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
