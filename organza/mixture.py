@@ -63,7 +63,9 @@ class Mixture(Prior, nn.Module):
         if components > _MOST:
             raise ValueError(f"Mixture(components={components}): must be at most {_MOST:,}")
         if not half_life > 0 or not 0 <= after <= _LONGEST:
-            raise ValueError(f"Mixture(half_life={half_life}, after={after}): must be above 0, and 0 or more")
+            raise ValueError(
+                f"Mixture(half_life={half_life}, after={after}): must be above 0, and from 0 to {_LONGEST:,}"
+            )
         self.codes = Codes((components,), 0, noise, spread, height)  # the same but for the weights
         if len(weights) and (len(weights) != components or min(weights) < 0 or not abs(sum(weights) - 1) <= 1e-3):
             raise ValueError(f"Mixture(weights={list(weights)}): must be {components} of 0 or more that add up to 1")
@@ -110,5 +112,5 @@ class Mixture(Prior, nn.Module):
         examples = counts.sum().round()  # the begin must not depend on how they were added up
         kept = (0.5 ** (examples / self.half_life)).where(self.seen >= self.after, 1.0)
         self.seen = (self.seen + examples).clamp(max=self.after)
-        shares = kept * self.shares + (1 - kept) * (counts / counts.sum()).to(self.shares)
+        shares = kept * self.shares + (1 - kept) * (counts / examples).to(self.shares)
         self.shares = shares / shares.sum()

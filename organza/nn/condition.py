@@ -128,19 +128,26 @@ class Head(nn.Module):
         self.logit = linear(features, 1) if self.condition != "one-more" else None
         self.embed = linear(classes, features) if self.condition == "projection" else None
         self.label = linear(features, classes) if self.condition in ("auxiliary", "one-more") else None
-        self.codes = nn.ModuleList((linear(features, 128), linear(128, codes))) if codes else None
-        self.components = nn.ModuleList((linear(features, 128), linear(128, components))) if components else None
+        self.codes, self.components = (
+            nn.ModuleList((linear(features, 128), linear(128, n))) if n else None for n in (codes, components)
+        )
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
         heads: dict[str, Tensor] = {}
         if self.label is not None:
             heads["classes"] = self.label(h)  # (B, K)
         if self.codes is not None:
-            heads["codes"] = self.codes[1](rectify(self.codes[0](h), 0.2))  # (B, codes)
+            heads["codes"] = _read(self.codes, h)  # (B, codes)
         if self.components is not None:
-            heads["components"] = self.components[1](rectify(self.components[0](h.detach()), 0.2))  # (B, components)
+            heads["components"] = _read(self.components, h.detach())  # (B, components)
         logits: Tensor
         logits = heads["classes"].logsumexp(1) if self.logit is None else self.logit(h).squeeze(1)  # (B,)
         if self.embed is not None:
             logits = logits + (self.embed(vector(y, self.classes, h)) * h).sum(1)
         return Verdict(logits, {**heads, "features": h}) if heads else logits
+
+
+def _read(layers: nn.ModuleList, h: Tensor) -> Tensor:
+    """What two layers say of h, (B, F)."""
+    said: Tensor = layers[1](rectify(layers[0](h), 0.2))
+    return said
