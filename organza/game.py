@@ -110,6 +110,11 @@ class Game(nn.Module):
                 f"{type(augment).__name__}(p=None): zero is no border of {name}'s logits, so that p cannot adapt to "
                 "how often D is right; give it, e.g. p=0.2"
             )
+        if replay is not None and (of_noise := [term.name for term in terms if term.noise]):
+            raise ValueError(
+                f"replay={type(replay).__name__}(...): {of_noise[0]} asks D for the z of each fake it is shown, which "
+                "an old fake no longer has; leave out one of the two"
+            )
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r}: must be {' or '.join(get_args(Precision))}")
         self.terms = nn.ModuleList(terms)

@@ -34,6 +34,7 @@ class Term(nn.Module):
 
     Attributes:
         paired: Whether G's part needs D's verdict on real examples.
+        noise: Whether D's part needs the z of each fake that D is shown, which an old fake no longer has.
         name: Its name in the log: the class's, unless changed.
 
     Arguments:
@@ -41,6 +42,7 @@ class Term(nn.Module):
     """
 
     paired: bool = False
+    noise: bool = False
 
     def __init__(self, weight: float | Callable[[int], float] = 1.0) -> None:
         super().__init__()
@@ -277,6 +279,8 @@ class MutualInformation(Term):
         sigma: The standard deviation of Q for continuous codes.
     """
 
+    noise = True
+
     def __init__(
         self,
         weight: float | Callable[[int], float] = 1.0,
@@ -327,6 +331,8 @@ class Responsibilities(Term):
     Arguments:
         weight: The weight of the mean over the batch.
     """
+
+    noise = True
 
     def discriminator(self, round: Round) -> Tensor:
         assert round.real_verdict is not None

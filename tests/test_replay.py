@@ -1,5 +1,7 @@
 """organza.replay: what the pool keeps and shows, and that a state continues exactly."""
 
+import re
+
 import pytest
 import torch
 
@@ -67,3 +69,12 @@ def test_a_saved_pool_goes_on_in_a_fresh_one(kept: int) -> None:
 def test_an_empty_pool_is_refused() -> None:
     with pytest.raises(ValueError, match=r"size=0.*1 or more"):
         ImagePool(0)
+
+
+def test_a_term_that_asks_for_z_does_not_go_with_old_fakes(organza, tmp_path):
+    run = tmp_path / "run"
+    pool = 'replay={"kind": "ImagePool", "size": 8}'
+    code, _, err = organza("train", "digits", "--recipe", "quick", "--images", "64", "--set", pool, "--run", run)
+    assert code == 2
+    assert re.search(r"replay=ImagePool\(\.\.\.\): Responsibilities asks D for the z .* leave out one of the two", err)
+    assert not run.exists()
