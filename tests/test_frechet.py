@@ -224,6 +224,19 @@ def test_the_error_of_singular_covariances():
     assert 0 < frechet_error(few, Moments.of(few), Moments.of(draw(30, 50, seed=1))) < 10
 
 
+def test_the_error_of_a_collapsed_generator(monkeypatch):
+    """Of a thousand features nearly all are dead: LAPACK is not asked for their eigenvalues, which it may not find."""
+    asked, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda C: asked.append(len(C)) or eigh(C))
+    x, y = draw(300, 5), draw(200, 5, seed=1)
+    wide = [torch.zeros(len(z), 1000, dtype=torch.float64).index_copy(1, torch.arange(5) * 7, z) for z in (x, y)]
+    error = frechet_error(wide[0], Moments.of(wide[0]), Moments.of(wide[1]))
+    assert error == pytest.approx(frechet_error(x, Moments.of(x), Moments.of(y)), rel=1e-12)
+    assert max(asked) == 5
+    gone = torch.ones(20, 1000, dtype=torch.float64)  # all are
+    assert frechet_error(gone, Moments.of(gone), Moments.of(wide[1])) == 0
+
+
 PROGRAM = """
 import json, sys
 import torch

@@ -238,10 +238,14 @@ def _root(covariance: Tensor) -> Tensor:
 def _factor(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """F with F^T F = C, (rank, d), and G with F G = I, (d, rank), by eigenvalues.
 
-    Those that are no more than rounding are left out: their roots would be of half the digits.
+    Those that are no more than rounding are left out: their roots would be of half the digits.  So are dead features,
+    of which a collapsed G leaves so many that LAPACK may not find the eigenvalues.
     """
     deviations, correlation, rounding = _correlation(covariance)
-    values, vectors = torch.linalg.eigh(correlation)
-    kept = values > rounding * values[-1]
+    alive = deviations > 0
+    values, vectors = torch.linalg.eigh(correlation[alive][:, alive])
+    kept = values > rounding * values[-1:]
     roots, vectors = values[kept].sqrt(), vectors[:, kept]
-    return (vectors * roots).T * deviations, vectors / roots / _units(deviations)[:, None]
+    F, inverse = covariance.new_zeros(2, len(alive), len(roots))
+    F[alive], inverse[alive] = vectors * roots * deviations[alive, None], vectors / roots / deviations[alive, None]
+    return F.T, inverse
