@@ -1,5 +1,6 @@
 """organza.nn.unet: published sizes, the published order of layers, what a patch sees, and any height and width."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from organza.game import Game
-from organza.nn.unet import PatchDiscriminator, UNetGenerator
+from organza.nn.unet import Drawing, PatchDiscriminator, UNetGenerator
 from organza.objective import NonSaturating
 from organza.prior import Normal
 from organza.round import Batch, Draw
@@ -57,11 +58,14 @@ def test_the_published_generator_has_54_414_million_parameters():
     assert biases == [False] * 15 + [True]
 
 
-@pytest.mark.parametrize(("refine", "norm"), [(0, "batch"), (3, "batch"), (3, "instance"), (0, "none"), (3, "none")])
+@pytest.mark.parametrize(
+    ("refine", "norm", "colours"),
+    [(0, "batch", 0), (3, "batch", 0), (3, "instance", 0), (0, "none", 0), (3, "none", 0), (3, "batch", 4)],
+)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward_and_backward_at_any_size(shape, refine, norm):
+def test_forward_and_backward_at_any_size(shape, refine, norm, colours):
     torch.manual_seed(0)
-    generator = unet(shape, refine=refine, norm=norm)
+    generator = unet(shape, refine=refine, norm=norm, colours=colours, reach=2.0)
     x = generator(NOTHING, random(4, 2, *shape[1:]))
     assert x.shape == (4, *shape) and x.abs().max() <= 1
     (x * random(*x.shape, seed=1)).sum().backward()
@@ -216,6 +220,31 @@ def test_initialisation_is_normal():
                 assert scale.std() == pytest.approx(0.02, rel=0.4) and (scale.mean() - 1).abs() < 0.02
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_drawing_begins_with_the_colours_of_y_and_takes_them_from_where_the_flow_points(channels):
+    drawing, y = Drawing(2, 5, 3, channels, colours=4, reach=8.0), random(2, channels, 9, 12).clamp(-1, 1)
+    x, summary = random(2, 2, 9, 12), random(2, 5)
+    nn.init.zeros_(drawing.places.weight)
+    with torch.no_grad():  # all of y, from three pixels to the right and two above
+        drawing.places.bias.copy_(torch.tensor([30.0, 0, 0, 0, 0, math.atanh(3 / 8), math.atanh(-2 / 8)]))
+    rows, columns = (torch.arange(9) - 2).clamp(0), (torch.arange(12) + 3).clamp(max=11)
+    assert torch.allclose(drawing(x, summary, y), y[..., rows[:, None], columns].expand(-1, 3, -1, -1), atol=1e-5)
+
+
+def test_a_drawing_mixes_the_colours_that_the_image_has():
+    """Where y does not enter, each pixel is a mean of the K colours: of two, a point of the line between them."""
+    torch.manual_seed(0)
+    drawing, y = Drawing(2, 5, 3, 3, colours=2), random(4, 3, 6, 7)
+    nn.init.normal_(drawing.colours.weight)
+    with torch.no_grad():
+        drawing.places.bias[0] = -100
+    x = drawing(random(4, 2, 6, 7), random(4, 5, seed=1), y)
+    values = torch.linalg.svdvals((x - x.mean((2, 3), keepdim=True)).flatten(2))  # (4, 3)
+    assert values[:, 0].min() > 0.01 and values[:, 1].max() < 1e-4 * values[:, 0].max()
+    first = x[:, :, 0, 0]
+    assert (first[0] - first[1]).abs().max() > 0.1  # each image has its own
+
+
 # D.
 
 
@@ -303,6 +332,9 @@ def test_they_play_pix2pix():
         (lambda: unet((1, 1, 28)), "both sides must be 2 or more"),
         (lambda: unet((1, 28, 64), depth=6), "depth=6: must be from 1 to 5 for 28 x 64, or 0 to choose"),
         (lambda: unet((1, 28, 28), depth=-1), "depth=-1"),
+        (lambda: unet((1, 28, 28), colours=4), "colours=4: needs refine above 0 and residual=0, got 0 and 0.0"),
+        (lambda: unet((1, 28, 28), refine=4, colours=-1), "colours=-1: must be 1 or more, or 0 for none"),
+        (lambda: unet((1, 28, 28), refine=4, colours=4, reach=-1.0), "reach=-1.0: must be 0 or more pixels"),
         (lambda: unet((1, 28, 28), refine=-1), "refine=-1: must be 0 or more"),
         (lambda: unet((1, 28, 28), residual=1.5), "residual=1.5: y has 2 channels and x 1; must be 0"),
         (lambda: unet((2, 28, 28), residual=float("nan")), "residual=nan: must be 0 or more"),

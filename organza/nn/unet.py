@@ -4,6 +4,7 @@ References:
     Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, 2017)
     Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks (Zhu, Park, Isola, Efros, 2017)
     U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, Brox, 2015)
+    View Synthesis by Appearance Flow (Zhou, Tulsiani, Sun, Malik, Efros, 2016)
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d
 from organza.nn.layers import activation, crossed, half, initialise, one_of, padded, sides
 
-__all__ = ["PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
+__all__ = ["Drawing", "PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
 
 
 class UNetGenerator(nn.Module):
@@ -48,6 +50,9 @@ class UNetGenerator(nn.Module):
         residual: r >= 0 in :math:`x = \tanh(f(y) + r y)`: 0 for the published network; with 1.5 G begins near the
             identity, and need only learn what changes.
         norm: "batch"; "instance", without scale and shift, by which images do not change each other; or "none".
+        colours: 0 for the published network.  Else the last layer is a :class:`Drawing` in so many colours, which
+            takes ``refine``.
+        reach: How far, in pixels, that looks for what y shows.
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, a number is not allowed, or y is to
@@ -64,6 +69,8 @@ class UNetGenerator(nn.Module):
         refine: int = 0,
         residual: float = 0.0,
         norm: str = "batch",
+        colours: int = 0,
+        reach: float = 0.0,
     ) -> None:
         super().__init__()
         side = min(sides(shape, condition))
@@ -81,6 +88,8 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"residual={residual}: y has {condition[0]} channels and x {shape[0]}; must be 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        if colours and (not refine or residual):
+            raise ValueError(f"colours={colours}: needs refine above 0 and residual=0, got {refine} and {residual}")
         self.condition = tuple(condition)
         self.depth = depth or min(8, side.bit_length() - 1)
         self.residual = residual
@@ -102,10 +111,13 @@ class UNetGenerator(nn.Module):
         end = (_norm(refine, norm), activation("relu")) if refine else ()
         self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
+        self.drawing: Drawing | None = None
         if refine:
-            first, second = (Conv2d(c, d, 3, 1, 1) for c, d in ((refine + condition[0], refine), (refine, shape[0])))
-            self.refine = nn.Sequential(first, activation("leaky"), second)
+            layers = [Conv2d(refine + condition[0], refine, 3, 1, 1), activation("leaky")]
+            self.refine = nn.Sequential(*layers, *([] if colours else [Conv2d(refine, shape[0], 3, 1, 1)]))
         initialise(self, "dcgan")
+        if colours:
+            self.drawing = Drawing(refine, wide[-1], shape[0], condition[0], colours, reach)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         y, rows, columns = padded(y, 2**self.depth)  # (B, C', H, W)
@@ -118,9 +130,68 @@ class UNetGenerator(nn.Module):
             x = up(torch.cat([skip, x], 1))  # (B, 2C, h, w) -> (B, C / 2, 2h, 2w)
         if self.refine is not None:
             x = self.refine(torch.cat([x, y], 1))  # (B, C, H, W)
-        if self.residual:
-            x = x + self.residual * y
-        return x.tanh()[..., rows, columns]  # (B, C, height, width)
+        if self.drawing is not None:
+            x = self.drawing(x, skips[-1].relu().mean((2, 3)), y)
+        else:
+            x = (x + self.residual * y if self.residual else x).tanh()
+        return x[..., rows, columns]  # (B, C, height, width)
+
+
+class Drawing(nn.Module):
+    r"""Pixels mixed of a few flat colours and of what y shows near by, which is what drawings are made of.
+
+    .. math:: x_i = p_{i0} (A y_{i + f_i} + b) + \sum_{k=1}^K p_{ik} \tanh c_k, \qquad
+        p_i = \mathrm{softmax}(h_i), \quad f_i = \mathrm{reach} \tanh v_i
+
+    The logits h and the v of the flow f, in pixels, are a 3x3 convolution's at each pixel i; y is taken bilinearly
+    between pixels, and its new colours kept in [-1, 1].  The colours c and the map A, b are linear in a summary of the
+    image.  A begins as the identity (as the mean, if x has other channels), b and f at 0, c anywhere, p_0 at 3/4: at
+    first x is mostly y, which lends it edges and details that G need not learn to draw.
+
+    References:
+        View Synthesis by Appearance Flow (Zhou, Tulsiani, Sun, Malik, Efros, 2016), for f
+
+    Arguments:
+        features: The channels of the features.
+        summary: The numbers of the summary.
+        channels: C of an image x.
+        condition: C' of y.
+        colours: K >= 1.
+        reach: The largest flow along either axis, in pixels, at least 0.
+
+    Raises:
+        ValueError: If K or the reach is below that.
+    """
+
+    def __init__(
+        self, features: int, summary: int, channels: int, condition: int, colours: int, reach: float = 0.0
+    ) -> None:
+        super().__init__()
+        if colours < 1:
+            raise ValueError(f"colours={colours}: must be 1 or more, or 0 for none")
+        if not 0 <= reach < math.inf:
+            raise ValueError(f"reach={reach}: must be 0 or more pixels")
+        self.reach = reach
+        self.sizes = (condition, 1, colours)
+        self.places = Conv2d(features, 1 + colours + 2, 3, 1, 1)
+        self.colours = nn.Linear(summary, channels * sum(self.sizes))
+        initialise(self, "dcgan")
+        same = torch.eye(channels) if channels == condition else torch.full((channels, condition), 1 / condition)
+        first = [same, torch.zeros(channels, 1), torch.randn(channels, colours)]
+        assert self.places.bias is not None
+        with torch.no_grad():
+            self.places.bias[0] = math.log(3 * colours)  # a softmax of 3/4
+            self.colours.weight.zero_()
+            self.colours.bias.copy_(torch.cat(first, 1).flatten())
+
+    def forward(self, x: Tensor, summary: Tensor, y: Tensor) -> Tensor:
+        """Features (B, c, H, W), a summary (B, s) and the condition y (B, C', H, W) -> (B, C, H, W)."""
+        places = self.places(x)
+        p, flow = places[:, :-2].softmax(1).flatten(2), self.reach * places[:, -2:].tanh()
+        A, b, c = self.colours(summary).unflatten(1, (-1, sum(self.sizes))).split(self.sizes, 2)
+        seen = (A @ _moved(y, flow).flatten(2) + b).clamp(-1, 1)  # (B, C, HW)
+        drawn: Tensor = p[:, :1] * seen + c.tanh() @ p[:, 1:]
+        return drawn.view(len(y), -1, *y.shape[2:])
 
 
 class UNetPair(nn.Module):
@@ -246,6 +317,16 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "instance": nn.InstanceNorm2d,
     "none": nn.Identity,
 }
+
+
+def _moved(y: Tensor, flow: Tensor) -> Tensor:
+    """y, (B, C, H, W), at each pixel as it is ``flow`` further, (B, 2, H, W) in pixels, right and down."""
+    height, width = y.shape[2:]
+    here = affine_grid(torch.eye(2, 3, device=y.device).expand(len(y), 2, 3), list(y.shape), align_corners=False)
+    sides = torch.tensor([width, height], device=y.device)
+    there = here + 2 * flow.permute(0, 2, 3, 1) / sides
+    moved: Tensor = grid_sample(y, there.to(y), padding_mode="border", align_corners=False)
+    return moved
 
 
 def _norm(channels: int, norm: str) -> nn.Module:
