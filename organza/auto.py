@@ -90,12 +90,11 @@ def _translation(data: Spec, device: torch.device) -> Choices:
     recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
     what = f"it learns one image from another, by {kind}"
     if device.type == "cpu":
-        minutes, why = (20.0, "drawings of 64 x 64") if data.joined else (60.0, "sharp drawings of 64 x 64")
         reasons = (
             Choice("recipe", f"{recipe}-small", f"{what}, on a CPU"),
-            Choice("length", f"{minutes:g} minutes", f"{why}; --minutes or --images set it"),
+            Choice("length", "20 minutes", "drawings of 64 x 64; --minutes or --images set it"),
         )
-        return Choices(f"{recipe}-small", {}, minutes, None, reasons)
+        return Choices(f"{recipe}-small", {}, 20.0, None, reasons)
     reasons = (
         Choice("recipe", recipe, what),
         Choice("length", f"{200 * data.count:,} images", "200 epochs, as in the paper; --minutes or --images set it"),

@@ -83,7 +83,8 @@ class Lazy(Term):
             raise ValueError(f"Lazy(every={every}): must be 1 or more")
         weight = term.weight
         super().__init__((lambda images: every * weight(images)) if callable(weight) else every * weight)
-        self.term, self.every, self.paired, self.name = term, every, term.paired, term.name
+        self.term, self.every, self.name = term, every, term.name
+        self.paired, self.noise = term.paired, term.noise
 
     def discriminator(self, round: Round) -> Tensor | None:
         return self._thinned(round, self.term.discriminator)

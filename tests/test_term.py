@@ -71,7 +71,8 @@ def test_a_lazy_term_stands_for_its_term():
     schedule = Linear(1.0, 0.1, 100)
     inner = Counting(schedule)
     lazy = Lazy(inner)
-    assert (lazy.paired, lazy.name, lazy.every) == (True, "Counting", 16)
+    assert (lazy.paired, lazy.noise, lazy.name, lazy.every) == (True, False, "Counting", 16)
+    assert Lazy(MutualInformation()).noise
     assert lazy.weight(50) == 16 * schedule(50)
     game = Game(torch.nn.Identity(), torch.nn.Identity(), Normal(1), terms=[lazy])
     game.adapt({"x": torch.tensor(5.0)})

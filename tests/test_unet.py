@@ -17,6 +17,7 @@ from organza.term import Reconstruction
 
 SHAPES = [(1, 28, 28), (3, 33, 50), (2, 8, 9), (1, 64, 64), (3, 3, 2)]
 NOTHING = torch.empty(4, 0)
+SEEN, ROWS = [(3, 6, 7), (5,), (4, 6, 7)], torch.arange(6)[:, None]
 
 
 def numbers(network):
@@ -74,8 +75,9 @@ def test_forward_and_backward_at_any_size(shape, refine, norm, colours):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_save_and_load_and_no_chance_in_evaluation(shape):
-    one, other = shaken(unet(shape)), unet(shape).eval()
+@pytest.mark.parametrize("settings", [{}, {"refine": 3, "colours": 4, "reach": 2.0}])
+def test_save_and_load_and_no_chance_in_evaluation(shape, settings):
+    one, other = shaken(unet(shape, **settings)), unet(shape, **settings).eval()
     other.load_state_dict(one.state_dict())
     y, before = random(4, 2, *shape[1:]), torch.get_rng_state()
     assert torch.equal(one(NOTHING, y), other(random(4, 7), y))  # nor is z read
@@ -225,10 +227,41 @@ def test_a_drawing_begins_with_the_colours_of_y_and_takes_them_from_where_the_fl
     drawing, y = Drawing(2, 5, 3, channels, colours=4, reach=8.0), random(2, channels, 9, 12).clamp(-1, 1)
     x, summary = random(2, 2, 9, 12), random(2, 5)
     nn.init.zeros_(drawing.places.weight)
+    assert drawing.places.bias.detach()[:5].softmax(0)[0] == pytest.approx(0.75)
     with torch.no_grad():  # all of y, from three pixels to the right and two above
         drawing.places.bias.copy_(torch.tensor([30.0, 0, 0, 0, 0, math.atanh(3 / 8), math.atanh(-2 / 8)]))
     rows, columns = (torch.arange(9) - 2).clamp(0), (torch.arange(12) + 3).clamp(max=11)
     assert torch.allclose(drawing(x, summary, y), y[..., rows[:, None], columns].expand(-1, 3, -1, -1), atol=1e-5)
+
+
+def test_a_drawing_by_its_formula_pixel_by_pixel():
+    """With any weights, against torch's grid_sample, whose coordinates are -1 and 1 at the image's borders."""
+    torch.manual_seed(0)
+    drawing, x, summary, y = Drawing(3, 5, 2, 4, colours=3, reach=4.0), *(random(2, *s) for s in SEEN)
+    for weight in drawing.parameters():
+        nn.init.normal_(weight, std=0.5)
+    h, v = (part.detach() for part in drawing.places(x).split([4, 2], 1))
+    flow, p = 4 * v.tanh(), h.softmax(1)
+    at = [(2 * (k + flow[:, i]) + 1) / n - 1 for i, (k, n) in enumerate([(torch.arange(7), 7), (ROWS, 6)])]
+    moved = F.grid_sample(y, torch.stack(at, 3), padding_mode="border", align_corners=False)
+    made = drawing(x, summary, y)
+    for i, table in enumerate(drawing.colours(summary).view(2, 2, 8)):
+        A, b, c = table[:, :4], table[:, 4], table[:, 5:].tanh()
+        for row in range(6):
+            for column in range(7):
+                seen = (A @ moved[i, :, row, column] + b).clamp(-1, 1)
+                wanted = p[i, 0, row, column] * seen + c @ p[i, 1:, row, column]
+                assert torch.allclose(made[i, :, row, column], wanted, atol=1e-5)
+
+
+def test_a_drawing_has_second_derivatives_and_full_precision_of_place():
+    drawing, y = Drawing(2, 5, 3, 3, colours=2, reach=5.0).double(), random(1, 3, 6, 7).double()
+    x, summary = random(1, 2, 6, 7).double().requires_grad_(), random(1, 5).double()
+    assert torch.autograd.gradgradcheck(lambda x: drawing(x, summary, y), x)
+    drawing, x = drawing.float(), 3 * x.float().detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = drawing(x, summary.float(), y.float())
+    assert (rough - drawing(x, summary.float(), y.float())).abs().max() < 0.05
 
 
 def test_a_drawing_mixes_the_colours_that_the_image_has():

@@ -241,11 +241,11 @@ def _factor(covariance: Tensor) -> tuple[Tensor, Tensor]:
     Those that are no more than rounding are left out: their roots would be of half the digits.  So are dead features,
     of which a collapsed G leaves so many that LAPACK may not find the eigenvalues.
     """
-    deviations, correlation, rounding = _correlation(covariance)
-    alive = deviations > 0
-    values, vectors = torch.linalg.eigh(correlation[alive][:, alive])
+    alive = covariance.diagonal() > 0
+    deviations, correlation, rounding = _correlation(covariance[alive][:, alive])
+    values, vectors = torch.linalg.eigh(correlation)
     kept = values > rounding * values[-1:]
     roots, vectors = values[kept].sqrt(), vectors[:, kept]
     F, inverse = covariance.new_zeros(2, len(alive), len(roots))
-    F[alive], inverse[alive] = vectors * roots * deviations[alive, None], vectors / roots / deviations[alive, None]
+    F[alive], inverse[alive] = vectors * roots * deviations[:, None], vectors / roots / deviations[:, None]
     return F.T, inverse

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample
 
-from organza.nn.bilinear import Conv2d, ConvTranspose2d
+from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
 from organza.nn.layers import activation, crossed, half, initialise, one_of, padded, sides
 
 __all__ = ["Drawing", "PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
@@ -51,7 +50,7 @@ class UNetGenerator(nn.Module):
             identity, and need only learn what changes.
         norm: "batch"; "instance", without scale and shift, by which images do not change each other; or "none".
         colours: 0 for the published network.  Else the last layer is a :class:`Drawing` in so many colours, which
-            takes ``refine``.
+            needs ``refine``.
         reach: How far, in pixels, that looks for what y shows.
 
     Raises:
@@ -140,13 +139,13 @@ class UNetGenerator(nn.Module):
 class Drawing(nn.Module):
     r"""Pixels mixed of a few flat colours and of what y shows near by, which is what drawings are made of.
 
-    .. math:: x_i = p_{i0} (A y_{i + f_i} + b) + \sum_{k=1}^K p_{ik} \tanh c_k, \qquad
+    .. math:: x_i = p_{i0} \mathrm{clip}(A y_{i + f_i} + b) + \sum_{k=1}^K p_{ik} \tanh c_k, \qquad
         p_i = \mathrm{softmax}(h_i), \quad f_i = \mathrm{reach} \tanh v_i
 
     The logits h and the v of the flow f, in pixels, are a 3x3 convolution's at each pixel i; y is taken bilinearly
-    between pixels, and its new colours kept in [-1, 1].  The colours c and the map A, b are linear in a summary of the
-    image.  A begins as the identity (as the mean, if x has other channels), b and f at 0, c anywhere, p_0 at 3/4: at
-    first x is mostly y, which lends it edges and details that G need not learn to draw.
+    between pixels, and its new colours are cut at -1 and 1.  The colours c and the map A, b are linear in a summary of
+    the image.  A begins as the identity (as the mean, if x has other channels), b and f at 0, c anywhere, p_0 at 3/4:
+    at first x is mostly y, which lends it edges and details that G need not learn to draw.
 
     References:
         View Synthesis by Appearance Flow (Zhou, Tulsiani, Sun, Malik, Efros, 2016), for f
@@ -174,7 +173,7 @@ class Drawing(nn.Module):
         self.reach = reach
         self.sizes = (condition, 1, colours)
         self.places = Conv2d(features, 1 + colours + 2, 3, 1, 1)
-        self.colours = nn.Linear(summary, channels * sum(self.sizes))
+        self.colours = Linear(summary, channels * sum(self.sizes))
         initialise(self, "dcgan")
         same = torch.eye(channels) if channels == condition else torch.full((channels, condition), 1 / condition)
         first = [same, torch.zeros(channels, 1), torch.randn(channels, colours)]
@@ -189,7 +188,7 @@ class Drawing(nn.Module):
         places = self.places(x)
         p, flow = places[:, :-2].softmax(1).flatten(2), self.reach * places[:, -2:].tanh()
         A, b, c = self.colours(summary).unflatten(1, (-1, sum(self.sizes))).split(self.sizes, 2)
-        seen = (A @ _moved(y, flow).flatten(2) + b).clamp(-1, 1)  # (B, C, HW)
+        seen = (A @ _moved(y, flow) + b).clamp(-1, 1)  # (B, C, HW)
         drawn: Tensor = p[:, :1] * seen + c.tanh() @ p[:, 1:]
         return drawn.view(len(y), -1, *y.shape[2:])
 
@@ -322,11 +321,19 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 def _moved(y: Tensor, flow: Tensor) -> Tensor:
     """y, (B, C, H, W), at each pixel as it is ``flow`` further, (B, 2, H, W) in pixels, right and down."""
     height, width = y.shape[2:]
-    here = affine_grid(torch.eye(2, 3, device=y.device).expand(len(y), 2, 3), list(y.shape), align_corners=False)
-    sides = torch.tensor([width, height], device=y.device)
-    there = here + 2 * flow.permute(0, 2, 3, 1) / sides
-    moved: Tensor = grid_sample(y, there.to(y), padding_mode="border", align_corners=False)
-    return moved
+    right, down = flow.to(y).unbind(1)  # (B, H, W)
+    columns = (torch.arange(width, device=y.device) + right).clamp(0, width - 1)
+    rows = (torch.arange(height, device=y.device)[:, None] + down).clamp(0, height - 1)
+    left, top = columns.detach().floor(), rows.detach().floor()
+    # Of gathers, whose second derivatives exist, as those of torch's grid_sample do not.
+    seen = y.flatten(2)  # (B, C, HW)
+    moved = torch.zeros_like(seen)
+    for r in (top, top + 1):
+        for c in (left, left + 1):  # one of the four pixels around
+            weight = (1 - (rows - r).abs()) * (1 - (columns - c).abs())
+            index = r.clamp(max=height - 1) * width + c.clamp(max=width - 1)
+            moved = moved + weight.flatten(1)[:, None] * seen.take_along_dim(index.long().flatten(1)[:, None], 2)
+    return moved  # (B, C, HW)
 
 
 def _norm(channels: int, norm: str) -> nn.Module:
