@@ -227,7 +227,6 @@ def test_a_drawing_begins_with_the_colours_of_y_and_takes_them_from_where_the_fl
     drawing, y = Drawing(2, 5, 3, channels, colours=4, reach=8.0), random(2, channels, 9, 12).clamp(-1, 1)
     x, summary = random(2, 2, 9, 12), random(2, 5)
     nn.init.zeros_(drawing.places.weight)
-    assert drawing.places.bias.detach()[:5].softmax(0)[0] == pytest.approx(0.75)
     with torch.no_grad():  # all of y, from three pixels to the right and two above
         drawing.places.bias.copy_(torch.tensor([30.0, 0, 0, 0, 0, math.atanh(3 / 8), math.atanh(-2 / 8)]))
     rows, columns = (torch.arange(9) - 2).clamp(0), (torch.arange(12) + 3).clamp(max=11)

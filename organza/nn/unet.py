@@ -144,8 +144,8 @@ class Drawing(nn.Module):
 
     The logits h and the v of the flow f, in pixels, are a 3x3 convolution's at each pixel i; y is taken bilinearly
     between pixels, and its new colours are cut at -1 and 1.  The colours c and the map A, b are linear in a summary of
-    the image.  A begins as the identity (as the mean, if x has other channels), b and f at 0, c anywhere, p_0 at 3/4:
-    at first x is mostly y, which lends it edges and details that G need not learn to draw.
+    the image.  A begins as the identity (as the mean, if x has other channels), b and f near 0, p even, c anywhere.  y
+    lends x edges and details that G need not learn to draw.
 
     References:
         View Synthesis by Appearance Flow (Zhou, Tulsiani, Sun, Malik, Efros, 2016), for f
@@ -177,9 +177,7 @@ class Drawing(nn.Module):
         initialise(self, "dcgan")
         same = torch.eye(channels) if channels == condition else torch.full((channels, condition), 1 / condition)
         first = [same, torch.zeros(channels, 1), torch.randn(channels, colours)]
-        assert self.places.bias is not None
         with torch.no_grad():
-            self.places.bias[0] = math.log(3 * colours)  # a softmax of 3/4
             self.colours.weight.zero_()
             self.colours.bias.copy_(torch.cat(first, 1).flatten())
 
