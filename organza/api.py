@@ -16,7 +16,7 @@ from torch import nn
 from organza import __version__, evaluation, pretrained, report
 from organza import scores as of_a_run
 from organza.data import Data, open_data
-from organza.decision import Decision, decide, fastest, fitting, fulfils, measure, one_length, prepare
+from organza.decision import Decision, decide, fastest, fitting, fulfils, lengthened, measure, one_length, prepare
 from organza.device import pick_device
 from organza.distributed import first, join, rank, restarts
 from organza.evaluation import Evaluation
@@ -141,7 +141,8 @@ def resume(
         watch: Called after every round; ends the training by returning True.
 
     Raises:
-        ValueError: If there is no such run, it was made by a program's own modules, or its data changed.
+        ValueError: If there is no such run, it was made by a program's own modules, its data changed, or it is to go
+            on beyond where its learning rates have fallen to 0.
     """
     join()
     plan = Plan.read(first(lambda: _plan(Run(run)).json()))
@@ -160,9 +161,7 @@ def resume(
         length = fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
         images = done + length
     if images is not None:
-        if images < done:
-            raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
-        plan = plan.set({"training.images": images})
+        plan = lengthened(plan, done, images)
 
     replan = bool(changes) or images is not None
 
@@ -349,7 +348,7 @@ def evaluate(
     against = evaluation.reference(source, split, data, (model.config or {}).get("data_sha256", ""))
     y = None
     if model.conditional:
-        against = evaluation.walked(against, n, seed)
+        against = evaluation.aligned(evaluation.walked(against, n, seed), (model.config or {}).get("labels") or ())
         y = evaluation.conditions(against, n, seed)
         if y.ndim == 4:  # an image has one answer rather than a law
             common["metrics"] = names or (["frechet"] if against.real.spec.joined else ["pairs", "frechet"])

@@ -126,7 +126,8 @@ class DiffAugment(nn.Module):
             for right in (0, 1):
                 r, c = top + down, left + right  # one of the four pixels around
                 weight = (1 - (rows - r).abs()) * (1 - (columns - c).abs())
-                index = (r.clamp(0, H - 1) * W + c.clamp(0, W - 1)).long().flatten(1)[:, None]  # (B, 1, HW)
+                index = r.clamp(0, H - 1).long() * W + c.clamp(0, W - 1).long()  # floats count to 2^24 alone
+                index = index.flatten(1)[:, None]  # (B, 1, HW)
                 near = x.flatten(2).take_along_dim(index, 2).view_as(x)
                 inside = ((r >= 0) & (r < H) & (c >= 0) & (c < W))[:, None]
                 found = found + weight[:, None] * near.where(inside, self.fill)

@@ -209,11 +209,15 @@ def _kept(game: Game, player: Player, training: Training, data: Spec, weights: S
         return tensor
 
     batch = Batch(torch.empty(n, *data.shape), data.blank(n), _Shapes(torch.Generator("cpu"), n), 0, 0)
+    fresh = getattr(training.moves, "fresh_noise", None)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        z, fake = game.generate(batch)
+        with torch.set_grad_enabled(player == "generator" or not fresh):
+            z, fake = game.generate(batch)
+        graph = sum(held.values())
         round = game.look(batch, z, fake.detach() if player == "discriminator" else fake, player)
         game.loss(round, player).backward(inputs=weights)
-    return sum(held.values())
+    # Fakes that both players' turns share keep G's graph of every micro-batch until G has moved.
+    return sum(held.values()) + (training.accumulate - 1) * graph * (fresh is False)
 
 
 def _bytes(weights: Sequence[Tensor]) -> int:

@@ -20,9 +20,10 @@ from organza.distributed import agreed, first
 from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
+from organza.schedule import at
 from organza.training import State
 
-__all__ = ["Decision", "decide", "fastest", "fitting", "measure", "one_length", "prepare"]
+__all__ = ["Decision", "decide", "fastest", "fitting", "lengthened", "measure", "one_length", "prepare"]
 
 
 def prepare(
@@ -242,6 +243,24 @@ def one_length(images: int | None, minutes: float | None) -> None:
     """Refuse two lengths at once."""
     if images is not None and minutes is not None:
         raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
+
+
+def lengthened(plan: Plan, done: int, images: int) -> Plan:
+    """The plan of a run that has seen ``done`` images and shall see so many in all.
+
+    Raises:
+        ValueError: If it has seen more, or its learning rates have fallen to 0 by then: nothing more would be learnt.
+    """
+    if images < done:
+        raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
+    training, end = plan.play(), max(done, plan.training["images"])
+    rules = (training.generator_optimizer, training.discriminator_optimizer)
+    if images > end and not any(at(rule.lr, end) for rule in rules):
+        raise ValueError(
+            f"images={images}: the learning rates are 0 from {end} on, and nothing more would be learnt; a longer run "
+            f"is a new one: organza train ... --images {images}"
+        )
+    return plan.set({"training.images": images})
 
 
 def fitting(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, int, float]:

@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -115,6 +116,8 @@ class Game(nn.Module):
                 f"replay={type(replay).__name__}(...): {of_noise[0]} asks D for the z of each fake it is shown, which "
                 "an old fake no longer has; leave out one of the two"
             )
+        if not conditional and (blind := [term.name for term in terms if term.conditional]):
+            raise ValueError(f"{blind[0]}: D must be shown the conditions: conditional=True, and networks that take y")
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r}: must be {' or '.join(get_args(Precision))}")
         self.terms = nn.ModuleList(terms)
@@ -188,7 +191,7 @@ class Game(nn.Module):
             real_verdict=real_verdict,
             fake_verdict=fake_verdict,
             critic=critic,
-            generator=self.generator,
+            generator=partial(self._said, self.generator),
             draw=batch.draw,
             images=batch.images,
             step=batch.step,

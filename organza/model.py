@@ -321,7 +321,8 @@ class Model:
         if y is None or len(y) != n:
             got = "none" if y is None else str(len(y))
             raise ValueError(f"this model is conditional: it needs {n} conditions y, got {got}")
-        return signed(y.to(self.device))
+        y = y.to(self.device)
+        return signed(y) if y.ndim > 1 or y.is_floating_point() else y.long()  # labels may be bytes too
 
     @contextmanager
     def _at_rest(self, noise: bool = False) -> Iterator[None]:

@@ -44,9 +44,11 @@ class Moves(ABC):
 
     Attributes:
         whole: Whether a turn must see the whole batch at once, so that several processes cannot share it.
+        through: Whether G learns through what D is shown in D's turn, so that these must be G's own newest fakes.
     """
 
     whole = False
+    through = False
 
     @abstractmethod
     def __call__(self, table: Table, data: Stream) -> None: ...
@@ -96,6 +98,8 @@ class Simultaneous(Moves):
     The step of the 2014 code (cost ``AdversaryCost2``), and the one whose linearisation theory studies.
     """
 
+    through = True
+
     def __call__(self, table: Table, data: Stream) -> None:
         game = table.game
         for batch in data("discriminator"):
@@ -118,7 +122,7 @@ class Unrolled(Moves):
         lr: The learning rate of these imagined steps of gradient descent.
     """
 
-    whole = True  # the steps ahead follow the gradient of all examples
+    whole = through = True  # the steps ahead follow the gradient of all examples
 
     def __init__(self, depth: int = 5, lr: float = 1e-2) -> None:
         self.depth, self.lr = depth, lr
@@ -160,7 +164,7 @@ class Consensus(Moves):
         c: The weight of the squared length.
     """
 
-    whole = True  # a square of sums
+    whole = through = True  # a square of sums
 
     def __init__(self, c: float = 10.0) -> None:
         self.c = c
@@ -170,7 +174,12 @@ class Consensus(Moves):
         rounds = [game.look(b, *game.generate(b), "discriminator") for b in data("discriminator")]
         losses = {p: torch.stack([game.loss(round, p) for round in rounds]).sum() for p in game.players}
         field = [
-            torch.autograd.grad(losses[player], [w for w in network.parameters() if w.requires_grad], create_graph=True)
+            torch.autograd.grad(
+                losses[player],
+                [w for w in network.parameters() if w.requires_grad],
+                create_graph=True,
+                materialize_grads=True,
+            )
             for player, network in game.players.items()
         ]
         length = 0.5 * torch.stack([v.square().sum() for part in field for v in part]).sum()

@@ -20,9 +20,11 @@ class Optimizer(ABC):
     """The settings from which a player's optimizer is built, and by which it is set before every step.
 
     Attributes:
+        lr: The learning rate, a number or a schedule.
         moments: How many numbers it keeps for each weight.
     """
 
+    lr: Number
     moments: int = 0
 
     @abstractmethod

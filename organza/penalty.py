@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from organza.round import Player, Round
 from organza.term import Term
@@ -140,7 +141,8 @@ class Clip:
 
 
 class MaxColumnNorm:
-    """Scale down, after a step, the incoming weights of each unit whose Euclidean norm exceeds ``bound``.
+    """Scale down, after a step, the incoming weights of each unit of a linear map or convolution whose Euclidean norm
+    exceeds ``bound``.
 
     What pylearn2 calls a column is a row of PyTorch's (out, in) matrix.
 
@@ -163,6 +165,6 @@ class MaxColumnNorm:
     def __call__(self, network: nn.Module) -> None:
         transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # weights (in, out, ...)
         for module in network.modules():
-            for weight in module.parameters(recurse=False):
-                if weight.ndim > 1:
-                    weight.copy_(weight.renorm(2, int(isinstance(module, transposed)), self.bound))
+            if isinstance(module, nn.Linear | _ConvNd):  # a bias for each pixel is no incoming weight
+                weight = module.weight
+                weight.copy_(weight.renorm(2, int(isinstance(module, transposed)), self.bound))

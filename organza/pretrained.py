@@ -176,6 +176,9 @@ def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tens
     digest = hashlib.sha256(data).hexdigest()
     if config.get("sha256", digest) != digest:  # who changed the weights on purpose leaves it out
         raise ValueError(f"{path / WEIGHTS} does not match the SHA-256 in {CONFIG}; fetch or export it again")
+    labels = config.get("labels")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(each, str) for each in labels)):
+        raise ValueError(f"{path / CONFIG}: labels must be a list of texts")
     try:
         weights = load(data)
     except (SafetensorError, ValueError) as error:
@@ -265,7 +268,7 @@ def _card(name: str, config: Mapping[str, Any]) -> str:
     values = config.get("values")
     own_numbers = f"\nx = model.restore(x)  # as the data: {values.get('dtype')}" if isinstance(values, Mapping) else ""
     use = f"x = model.sample(64, seed=0{y}){shaped}"
-    command = f"organza sample {shlex.quote(name)} -n 100 --out grid.png"
+    command = f"organza sample {shlex.quote(name)} -n 100 --out {'grid.png' if images else 'samples.npz'}"
     if translates(part):
         use = "x = model.translate(y)  # of images (n, C, H, W), bytes or in [-1, 1]"
         command, y = f"organza translate {shlex.quote(name)} INPUT --out DIR", ""

@@ -115,7 +115,7 @@ class Watch:
         code, folder = 128 + self.signal if self.signal else 0, model.run
         if folder is None:
             return code
-        last = max((int(p.stem) for p in (folder / "samples").glob("*.png")), default=None)
+        last = max((int(p.stem) for p in (folder / "samples").glob("*.png") if p.stem.isdecimal()), default=None)
         record = {
             "run": str(folder),
             "images": max(Folder(folder).checkpoints(), default=0),
@@ -125,7 +125,7 @@ class Watch:
             "stopped": self.signal is not None,
         }
         images = getattr(model.generator, "condition", None)
-        use = f"translate {folder} INPUT --out DIR" if images else f"sample {folder} -n 100 --seed 1 --out grid.png"
+        use = f"translate {folder} INPUT --out DIR" if images else f"sample {folder} -n 100 --seed 1"
         next_ = f"organza resume {folder}" if self.signal else f"organza {use}"
         lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
         said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"

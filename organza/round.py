@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["Batch", "Draw", "Player", "Round", "Verdict", "key"]
 
@@ -143,7 +143,7 @@ class Round:
     real_verdict: Verdict | None
     fake_verdict: Verdict
     critic: Callable[..., Verdict]
-    generator: nn.Module
+    generator: Callable[..., Tensor]
     draw: Draw
     images: int
     step: int

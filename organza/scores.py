@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from organza import picture
+from organza.lock import held
 from organza.metrics.score import Score
 from organza.run import write_text
 
@@ -25,9 +26,11 @@ def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) 
         train: What they were compared with for copies, or None.
     """
     fresh = {(score.name, score.protocol) for score in scores}
-    older = [score for score in read(folder) if (score.name, score.protocol) not in fresh]
-    records = [score.json() for score in (*older, *scores)]
-    write_text(folder / "scores.json", json.dumps(records, indent=1) + "\n")
+    (folder / "evaluation").mkdir(exist_ok=True)
+    with held(folder / "evaluation", wait=True):  # of two evaluations at once neither loses the other's
+        older = [score for score in read(folder) if (score.name, score.protocol) not in fresh]
+        records = [score.json() for score in (*older, *scores)]
+        write_text(folder / "scores.json", json.dumps(records, indent=1) + "\n")
     # The samples that lie closest to a training image, each left of it.
     pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
     if pairs and train is not None and fake.ndim == 4:

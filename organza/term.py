@@ -35,6 +35,7 @@ class Term(nn.Module):
     Attributes:
         paired: Whether G's part needs D's verdict on real examples.
         noise: Whether D's part needs the z of each fake that D is shown, which an old fake no longer has.
+        conditional: Whether D must be shown the conditions.
         name: Its name in the log: the class's, unless changed.
 
     Arguments:
@@ -43,6 +44,7 @@ class Term(nn.Module):
 
     paired: bool = False
     noise: bool = False
+    conditional: bool = False
 
     def __init__(self, weight: float | Callable[[int], float] = 1.0) -> None:
         super().__init__()
@@ -84,7 +86,7 @@ class Lazy(Term):
         weight = term.weight
         super().__init__((lambda images: every * weight(images)) if callable(weight) else every * weight)
         self.term, self.every, self.name = term, every, term.name
-        self.paired, self.noise = term.paired, term.noise
+        self.paired, self.noise, self.conditional = term.paired, term.noise, term.conditional
 
     def discriminator(self, round: Round) -> Tensor | None:
         return self._thinned(round, self.term.discriminator)
@@ -174,7 +176,7 @@ class Classification(Term):
     right.  Without them it is the supervised part of the semi-supervised GAN: D names the real examples whose label is
     known, which are the batch's or, if the training draws labelled examples beside it (``training.labelled``), those.
 
-    Unlabelled examples, y = -1, count as 0.  For vectors y of 0 and 1 it is the mean binary cross-entropy.
+    Unlabelled examples, y = -1, count as 0.  For vectors y of numbers from 0 to 1 it is the mean binary cross-entropy.
 
     References:
         Conditional Image Synthesis with Auxiliary Classifier GANs (Odena, Olah, Shlens, 2017)
@@ -187,18 +189,33 @@ class Classification(Term):
 
     def __init__(self, weight: float | Callable[[int], float] = 1.0, fakes: bool = True) -> None:
         super().__init__(weight)
-        self.fakes = fakes
+        self.fakes, self.checked = fakes, False
 
     def discriminator(self, round: Round) -> Tensor:
         if round.labelled is not None:
             x, y = round.labelled
-            return _cross_entropy(round.critic(x), y)
-        assert round.real_verdict is not None
-        real = _cross_entropy(round.real_verdict, round.y)
-        return real + _cross_entropy(round.fake_verdict, round.y) if self.fakes else real
+            real = self._cross_entropy(round.critic(x), y)
+        else:
+            assert round.real_verdict is not None
+            real = self._cross_entropy(round.real_verdict, round.y)
+        return real + self._cross_entropy(round.fake_verdict, round.y) if self.fakes else real
 
     def generator(self, round: Round) -> Tensor | None:
-        return _cross_entropy(round.fake_verdict, round.y) if self.fakes else None
+        return self._cross_entropy(round.fake_verdict, round.y) if self.fakes else None
+
+    def _cross_entropy(self, verdict: Verdict, y: Tensor | None) -> Tensor:
+        """The cross-entropy of each example, (B,)."""
+        logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
+        if y is None:
+            raise ValueError("Classification: the data have no labels")
+        if not y.is_floating_point():
+            return cross_entropy(logits, y, reduction="none", ignore_index=-1)
+        if y.device.type == "cpu" or not (self.checked or y.is_meta):  # elsewhere the look would stop the queue
+            self.checked = True
+            low, high = (float(end) for end in y.aminmax())
+            if low < 0 or high > 1:  # of which the cross-entropy has no lower bound
+                raise ValueError(f"Classification: conditions go from {low:g} to {high:g}; scale them to 0 ... 1")
+        return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
 
 
 def _head(verdict: Verdict, name: str, network: str) -> Tensor:
@@ -207,22 +224,12 @@ def _head(verdict: Verdict, name: str, network: str) -> Tensor:
     return verdict.heads[name]
 
 
-def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
-    """The cross-entropy of each example, (B,)."""
-    logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
-    if y is None:
-        raise ValueError("Classification: the data have no labels")
-    if y.is_floating_point():
-        return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
-    return cross_entropy(logits, y, reduction="none", ignore_index=-1)
-
-
 class Mismatch(Term):
     r"""Real examples with the condition of another are fakes to D: its loss gains :math:`-\log(1 - s(D(x_i, y_j)))`.
 
     Without it D may judge x alone, where fakes give themselves away by their looks.  j is the next row of the
-    micro-batch (a batch statistic: accumulation changes it); one row alone has none, and adds nothing.  It is for
-    objectives of probabilities (non-saturating, minimax).
+    micro-batch (a batch statistic: accumulation changes it).  Where it has the same condition, or either is unlabelled,
+    and in a micro-batch of one row, nothing is added.  It is for objectives of probabilities (non-saturating, minimax).
 
     References:
         Generative Adversarial Text to Image Synthesis (Reed, Akata, Yan, Logeswaran, Schiele, Lee, 2016), section 4.2
@@ -231,12 +238,16 @@ class Mismatch(Term):
         weight: The weight of the mean over the batch.
     """
 
+    conditional = True
+
     def discriminator(self, round: Round) -> Tensor | None:
-        if round.y is None:
-            raise ValueError("Mismatch: the data have no conditions")
+        assert round.y is not None
         if len(round.y) < 2:
             return None
-        return softplus(round.critic(round.real, y=round.y.roll(1, 0)).logits)
+        y, other = round.y, round.y.roll(1, 0)
+        foreign = (y != other).flatten(1).any(1) if y.ndim > 1 else (y != other) & (y >= 0) & (other >= 0)  # (B,)
+        surprise = softplus(round.critic(round.real, y=other).logits)
+        return surprise.where(foreign.view(-1, *[1] * (surprise.ndim - 1)), 0.0)
 
 
 class FeatureMatching(Term):

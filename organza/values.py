@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -130,12 +131,19 @@ class Values:
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Offset and scale, in the form in which they meet x (N, ...)."""
-        kind = torch.float32 if x.device.type == "mps" else torch.float64
-        shape = (-1, *[1] * (x.ndim - 2)) if isinstance(self.offset, tuple) else ()
-        offset, scale = (
-            torch.tensor(end, dtype=kind, device=x.device).reshape(shape) for end in (self.offset, self.scale)
-        )
+        place = (x.device, x.ndim)
+        if place not in self._made:  # made anew for each batch they would cost more than what they are for
+            kind = torch.float32 if x.device.type == "mps" else torch.float64
+            shape = (-1, *[1] * (x.ndim - 2)) if isinstance(self.offset, tuple) else ()
+            self._made[place] = tuple(
+                torch.tensor(end, dtype=kind, device=x.device).reshape(shape) for end in (self.offset, self.scale)
+            )
+        offset, scale = self._made[place]
         return offset, scale
+
+    @cached_property
+    def _made(self) -> dict[tuple[torch.device, int], tuple[Tensor, ...]]:
+        return {}
 
 
 AS_THEY_ARE = Values()
@@ -145,8 +153,9 @@ BYTES = Values.integers("uint8")
 
 
 def signed(x: Tensor) -> Tensor:
-    """Bytes as what networks are shown, float32 in [-1, 1]; floats as they are."""
-    return BYTES.inside(x) if x.dtype == torch.uint8 else x
+    """Integers of 8 and 16 bits as what networks are shown, float32 in [-1, 1]; floats as they are."""
+    own = str(x.dtype).removeprefix("torch.")
+    return Values.integers(own).inside(x) if own in _INTEGERS else x
 
 
 def over(x: Tensor, base: Tensor | int) -> Tensor:

@@ -391,4 +391,6 @@ def test_what_is_no_image_is_refused(shape):
 def test_p_cannot_adapt_before_either_player_sees_the_examples():
     with pytest.raises(ValueError, match=r"jitter=ADA: its p does not adapt here; give it, e.g. p=0.2"):
         Training(jitter=ADA())
+    with pytest.raises(ValueError, match=r"jitter=ADA: its p cannot change here; give a number"):
+        Training(jitter=ADA(p=Linear(0.0, 0.5, 1000)))
     assert Training(jitter=ADA(p=0.2)).jitter is not None

@@ -46,7 +46,7 @@ LAYERS = {
     "model": (1, L0 | {"picture", "run", "pretrained", "nearest"}),
     "pretrained": (1, L0 | {"run"}),
     "picture": (1, {"run", "values"}),
-    "scores": (1, {"run", "picture", "metrics"}),
+    "scores": (1, {"run", "picture", "metrics", "lock"}),
     "data": (1, {"values", "joint", "lock", "cache", "device"}),
     "metrics": (1, {"distributed", "cache"}),
     "run": (1, {"distributed"}),

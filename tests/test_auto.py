@@ -136,8 +136,24 @@ def test_memory_counts_weights_and_graph(name: str) -> None:
     fixed = (2 + moments) * (g + d) + g
     one, two = (auto.memory(plan.set({"training.batch": batch}), data) - fixed for batch in (64, 128))
     assert 0 < one < two <= 2 * one
-    split = auto.memory(plan.set({"training.batch": 128, "training.accumulate": 2}), data)
-    assert split == one + fixed
+    alternating = "fresh_noise" in plan.training["moves"]
+    moves = {"training.moves": {**plan.training["moves"], "fresh_noise": True}} if alternating else {}
+    split = auto.memory(plan.set({"training.batch": 128, "training.accumulate": 2, **moves}), data)
+    assert split == auto.memory(plan.set({"training.batch": 64, **moves}), data)
+
+
+def test_memory_counts_the_fakes_that_both_turns_share() -> None:
+    """G's graph of every micro-batch is kept until it has moved; nothing else is."""
+    data = SPECS["digits"]
+    plan = RECIPES["dcgan"](data).set({"training.batch": 128})
+    kept = {}
+    for fresh in (True, False):
+        for parts in (1, 4):
+            changes = {"training.accumulate": parts, "training.moves.fresh_noise": fresh}
+            kept[fresh, parts] = auto.memory(plan.set(changes), data)
+    assert kept[False, 4] > kept[True, 4] and kept[False, 1] > kept[True, 1] > kept[True, 4]
+    per = (kept[False, 1] - kept[False, 4]) / (kept[True, 1] - kept[True, 4])
+    assert 0 < per < 1  # D's part of the graph is cut, G's is not
 
 
 def test_memory_counts_the_larger_turn() -> None:

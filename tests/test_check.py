@@ -57,6 +57,21 @@ def test_a_messy_folder(messy):
         assert any(word in line for line in found.warnings), word
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_alike_in_any_numbers_and_not_for_ever(dtype, tmp_path, monkeypatch):
+    value = np.random.RandomState(0).randint(0, 100, (6, 20, 20)).astype(dtype)
+    value[3], value[5] = value[0] + 1, value[0]
+    value[:, 0, 0] = 250
+    np.save(tmp_path / "x.npy", value * dtype(257) if dtype == np.uint16 else value)
+    found = check(str(tmp_path / "x.npy"))[0]
+    assert found.same == [["0", "5"]] and found.near == [["0", "3"]]  # of equal ones the first alone
+    np.save(tmp_path / "x.npy", np.arange(60).repeat(256).reshape(60, 16, 16).astype(dtype) / dtype(30))
+    monkeypatch.setattr(checking, "_PAIRS", 7)
+    if dtype == np.float32:
+        return
+    assert len(check(str(tmp_path / "x.npy"))[0].near) in (0, 7)
+
+
 def test_a_file_that_is_cut_short_is_named(messy):
     whole = (messy / "dog" / "9.png").read_bytes()
     for path in (messy / "dog" / "empty.png", messy / "dog" / "film.mov"):
@@ -89,7 +104,7 @@ def test_likeness_is_found_across_tiles(monkeypatch):
     monkeypatch.setattr(checking, "_MOST", 2100)
     x = torch.randint(0, 256, (2200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     x[2050], x[2199] = x[3], x[4]
-    assert list(checking._alike(x)) == [(3, 2050)]
+    assert list(checking._alike(x, set())) == [(3, 2050)] and not list(checking._alike(x, {2050}))
 
 
 def test_the_command(messy, organza, tmp_path):

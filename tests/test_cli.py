@@ -126,6 +126,9 @@ def test_recipes(organza) -> None:
     code, out, _ = organza("recipes", "mlp", "--json")
     assert json.loads(out)["training"]["batch"] == 128
     assert '"widths"' in organza("recipes", "mlp")[1]
+    for line in organza("recipes")[1].splitlines():  # every one has data to be shown for
+        code, out, said = organza("recipes", line.split()[0], "--json")
+        assert code == 0 and json.loads(out)["recipe"] == line.split()[0], said
 
 
 def _start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -300,6 +303,19 @@ def test_nearest_finds_data_that_moved(organza) -> None:
     assert Path("run/nearest-4-0.png").exists()
     code, _, err = organza("sample", "run", "--nearest", "--data", "ring")
     assert code == 2 and "100000 examples of (2,) for samples of (1, 28, 28)" in err
+
+
+def test_vectors_without_a_name_are_written_as_numbers(organza) -> None:
+    np.save("v.npy", np.random.default_rng(0).normal(size=(64, 5)))
+    code, out, _ = organza("train", "v.npy", *TINY, "--images", "128", "--run", "run")
+    assert code == 0 and "organza sample run -n 100 --seed 1\n" in out
+    assert organza("sample", "run", "-n", "100", "--seed", "1")[1].endswith("sample-100-1.npz\n")
+    Path("run/samples").mkdir(exist_ok=True)
+    Path("run/samples/mine.png").write_bytes(b"")  # what others put there is no picture of the run
+    code, out, err = organza("resume", "run", "--images", "256")
+    assert code == 0 and "done: 256 images" in out, err
+    code, _, err = organza("sample", "run", "--out", "v.npy/a.npz")
+    assert code == 2 and "choose another name" in err and err.count("\n") == 1
 
 
 def test_truncation(organza, runs: dict[str, str]) -> None:

@@ -102,6 +102,35 @@ def test_a_label_for_a_run_without_conditions_is_refused(organza) -> None:
     assert code == 2 and "has no codes" in err
 
 
+def test_labels_as_folders_stay_in_the_folder_that_was_asked_for(organza, run) -> None:
+    """Whoever named the classes of a model: neither "..", nor a path, leads out of it."""
+    assert organza("export", run, "--pretrained", "mine")[0] == 0
+    config = json.loads(Path("mine/config.json").read_text())
+    Path("mine/config.json").write_text(json.dumps(config | {"labels": ["..", "C:\\x/y"]}))
+    before = {str(path) for path in Path().rglob("*.png")}
+    assert organza("sample", "mine", "-n", "2", "--out", "in/made/")[0] == 0
+    made = {str(path) for path in Path().rglob("*.png")} - before
+    assert len(made) == 4 and all(Path(path).parent.parent == Path("in/made") for path in made), made
+    Path("mine/config.json").write_text(json.dumps(config | {"labels": [1, 2]}))
+    code, _, err = organza("sample", "mine")
+    assert code == 2 and "labels must be a list of texts" in err
+
+
+def test_one_number_as_condition(organza) -> None:
+    Path("ages").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((12, 9), 10 * i, np.uint8)).save(f"ages/{i}.png")
+    Path("ages/labels.csv").write_text("".join(f"{i}.png,{i / 20}\n" for i in range(20)))
+    code, _, err = organza("train", "ages", "--recipe", "conditional", *SMALL, "--images", "64", "--run", "aged")
+    assert code == 0, err
+    assert organza("sample", "aged", "--label", "0.5", "--label", "0.7", "-n", "2", "--out", "a.npz")[0] == 0
+    with np.load("a.npz") as file:
+        assert file["y"].tolist() == np.float32([[0.5], [0.5], [0.7], [0.7]]).tolist()
+    for wrong in ("0.5,1", "old"):
+        code, _, err = organza("sample", "aged", "--label", wrong)
+        assert code == 2 and "needed are 1 numbers with commas" in err
+
+
 def test_vectors_as_conditions(organza) -> None:
     chance = np.random.default_rng(0)
     x = chance.integers(0, 255, (40, 12, 9)).astype(np.uint8)

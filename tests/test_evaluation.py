@@ -16,6 +16,7 @@ from organza.data import Data, open_data
 from organza.evaluation import Reference, draw, evaluate, reference
 from organza.metrics import KEYS, METRICS
 from organza.model import Model
+from organza.nn import DCGANGenerator
 from organza.prior import Normal
 
 
@@ -100,9 +101,41 @@ def test_labels_that_the_model_does_not_know() -> None:
     y = torch.arange(100) % 12 - 1  # -1 is unlabelled, and never asked for
     data = Data("rows", torch.zeros(100, 1, 8, 8, dtype=torch.uint8), y)
     assert int(evaluation.conditions(Reference(data, "all"), 400, 0).min()) == 0
-    model = Model(Labelled(), Normal(64), conditional=True)
-    with pytest.raises(ValueError, match="does not know all labels of the real data"):
-        draw(model, 100, 0, evaluation.conditions(Reference(data, "all"), 100, 0))
+    for G in (Labelled(), DCGANGenerator(64, (1, 8, 8), 4, classes=4)):
+        with pytest.raises(ValueError, match="does not know all labels of the real data"):
+            draw(Model(G, Normal(64), True), 100, 0, evaluation.conditions(Reference(data, "all"), 100, 0))
+    with pytest.raises(ValueError, match="none of the examples has a label"):
+        evaluation.conditions(Reference(replace(data, y=torch.full((100,), -1)), "all"), 100, 0)
+
+
+def test_classes_go_by_their_names() -> None:
+    """Data that has other classes first, or lacks some, asks the model for those of the same names."""
+    x, y = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, -1, 1])
+    pets = Reference(Data("pets", x, y, labels=("dog", "horse")), "all")
+    assert evaluation.aligned(pets, ["cat", "dog", "horse"]).real.y.tolist() == [1, 2, -1, 2]
+    assert evaluation.aligned(pets, ["dog", "horse"]) == evaluation.aligned(pets, []) == pets
+    assert evaluation.aligned(pets, ["0", "1"]).real is pets.real  # which are no names
+    digits = Reference(Data("some", x, y, labels=("3", "5")), "all")
+    assert evaluation.aligned(digits, list("0123456789")).real.y.tolist() == [3, 5, -1, 5]
+    with pytest.raises(
+        ValueError, match="pets has the classes horse, which the model does not know: it was trained on cat, dog"
+    ):
+        evaluation.aligned(pets, ["cat", "dog"])
+
+
+def test_what_so_few_examples_do_not_tell_is_left_out() -> None:
+    """A usual metric that fails is left out with a warning, a floor that fails is None; one that is named is told."""
+    data = open_data("digits")
+    rows = torch.cat([(data.y == k).nonzero()[:7, 0] for k in range(10)])  # of which half are too few for k = 5
+    real = Reference(Data("few", data.x[rows], data.y[rows]), "all", train=Data("train", data.x[:16]))
+    fake = Data("samples", data.x[500:600], data.y[500:600])
+    with pytest.warns(UserWarning, match=r"memorisation is left out: .*16 different training examples"):
+        found = {each.key: each for each in evaluate(fake, real, None, "digits", conditional=True)}
+    within = found["class-coverage"]
+    assert within.floor is None and any("without a floor" in flag for flag in within.flags)
+    assert found["frechet"].floor is not None and "memorised" not in found
+    with pytest.raises(ValueError, match="memorisation cannot be measured here: "):
+        evaluate(fake, real, ["memorisation"], "digits")
 
 
 def test_every_usual_metric(test_digits: Reference) -> None:

@@ -98,6 +98,8 @@ def test_a_network_of_ones_own(images: torch.Tensor) -> None:
     assert found.embeddings.shape == (120, 16) and found.logits.shape == (120, 3)
     assert float(found.embeddings.min()) >= -1 and float(found.embeddings.max()) <= 1
     assert sees.sha256 != extractor(Own(2.0)).sha256
+    small, large = (nn.Sequential(nn.Upsample(side), nn.Flatten()) for side in (14, 56))  # without a weight
+    assert extractor(small).sha256 != extractor(large).sha256
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """organza.data.folder: how a folder is read: sizes made alike, bad files left out, and all that is unusual said."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -166,6 +168,15 @@ def test_only_folders_are_read_in_a_way():
 def test_a_name_that_lies_is_said(tmp_path):
     write(tmp_path / "a.png", pixels(), format="JPEG")
     assert open_data(tmp_path).notes == ("1 of 1: is called by another format than it has",)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    write(tmp_path / "a.png", pixels())
+    try:
+        (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    assert "no text in UTF-8; rename it" in refusal(tmp_path)
 
 
 def test_images_that_do_not_fit_into_memory(tmp_path, monkeypatch):

@@ -20,10 +20,10 @@ def integers(n, d, top, seed=0):
     return torch.randint(top, (n, d), generator=torch.Generator().manual_seed(seed)).float()
 
 
-def clusters(n, d, width, seed=0):
+def clusters(n, d, width, seed=0, kind=torch.float32):
     """Five tight clusters far apart."""
-    centres = 10 * normal(5, d, seed=99)
-    return centres[torch.arange(n) % 5] + width * normal(n, d, seed=seed)
+    centres = 10 * normal(5, d, seed=99).to(kind)
+    return centres[torch.arange(n) % 5] + width * normal(n, d, seed=seed).to(kind)
 
 
 SETS = {  # fake, real
@@ -37,7 +37,10 @@ SETS = {  # fake, real
     "far apart": (normal(50, 8), normal(60, 8, seed=1) + 1000),
     "an outlier": (torch.cat([normal(50, 8), torch.full((1, 8), 1e5)]), normal(60, 8, seed=1)),
     "tight clusters": (clusters(300, 200, 1e-2), clusters(320, 200, 1e-2, seed=1)),
-    "tighter than float32": (clusters(200, 40, 1e-9).double(), clusters(150, 40, 1e-9, seed=1).double()),
+    "tighter than float32": (
+        clusters(200, 40, 1e-9, kind=torch.float64),
+        clusters(150, 40, 1e-9, seed=1, kind=torch.float64),
+    ),
     "plane grid": (integers(200, 2, 9), integers(180, 2, 9, seed=1)),
     "bits": (integers(200, 30, 2), integers(220, 30, 2, seed=1)),
     "bits about 1000": (integers(1100, 12, 2) + 1000, integers(200, 12, 2, seed=1) + 1000),

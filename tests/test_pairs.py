@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from organza.data import Data
 from organza.evaluation import Reference, evaluate
 from organza.metrics.pairs import high_frequency, l1, matched_pairs, psnr, ssim
+from organza.values import Values
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,6 +47,24 @@ def test_bytes_and_parts_are_the_same() -> None:
         assert whole.shape == (300,)
         torch.testing.assert_close(whole[290:], measure(x[290:] / 255, t[290:] / 255))
     assert high_frequency(x.to(torch.uint8), t.to(torch.uint8)) == pytest.approx(high_frequency(x / 255, t / 255))
+
+
+@pytest.mark.parametrize("kind", ["floats", "16 bits"])
+def test_scores_of_pairs_are_of_values_in_0_to_1_whatever_the_data_is(kind: str) -> None:
+    """The same images as bytes, as floats and in 16 bits: the same scores."""
+    x, t = ((random(60, 1, 12, 12, seed=s) * 255).round() for s in (0, 1))
+    x[0, 0, 0, :2] = t[0, 0, 0, :2] = torch.tensor([0.0, 255.0])
+    y = torch.zeros(60, 1, 12, 12, dtype=torch.uint8)
+
+    def scores(x: torch.Tensor, t: torch.Tensor) -> dict[str, float]:
+        sides = [Data(name, each, y, values=Values.of(each)) for name, each in (("x", x), ("t", t))]
+        against = Reference(sides[1], "all")
+        found = evaluate(sides[0], against, ["pairs"], "pixels", conditional=True, floors=False)
+        return {each.key: each.value for each in found}
+
+    other = [each.float() / 255 if kind == "floats" else (each * 257).to(torch.uint16) for each in (x, t)]
+    wanted = scores(x.to(torch.uint8), t.to(torch.uint8))
+    assert scores(*other) == pytest.approx(wanted, rel=1e-4) and 0 < wanted["l1"] < 1
 
 
 def test_ssim_and_psnr_are_those_of_scikit_image() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from organza.data import Data, held_out, open_data
+from organza.data import Data, added, held_out, open_data
 from organza.data.pairs import made
-from organza.evaluation import reference
+from organza.evaluation import Reference, conditions, reference
+from organza.values import signed
 
 NAMES = [f"{code}{suffix}.png" for code in ("1f468", "1f469", "1f3c3", "00a9", "2764") for suffix in ("", "-1f3fb")]
 
@@ -50,6 +51,14 @@ def test_images_of_one_name_are_pairs(two) -> None:
 def test_the_ending_of_a_name_does_not_count_and_the_order_is_x_s(two, tmp_path) -> None:
     Path("b", "00a9.png").rename(Path("b", "00a9.bmp"))
     assert torch.equal(open_data("a from b").x, open_data("a").x)
+
+
+def test_a_part_is_added_to_both_sides(two) -> None:
+    assert added("a from b", "[resize=4]") == "a[resize=4] from b[resize=4]"
+    assert added("a[:4] and b", "[resize=4]") == "a[:4][resize=4] and b[resize=4]"
+    assert added("a from edges", "[resize=4]") == "a[resize=4] from edges"
+    assert (added("a", "[resize=4]"), added("a from b", "")) == ("a[resize=4]", "a from b")
+    assert open_data(added("a from b", "[resize=4]")).spec.condition == (3, 4, 4)
 
 
 def test_names_that_do_not_agree_are_told(two) -> None:
@@ -157,6 +166,43 @@ def test_side_by_side_is_cut(tmp_path) -> None:
     with pytest.raises(ValueError, match="15 pixels in width have no two halves"):
         folder(tmp_path / "q", ["x.png"], 0, (8, 15, 3))
         open_data(f"{tmp_path / 'q'} from left")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pairs_of_any_numbers_are_seen_alike(dtype, tmp_path) -> None:
+    """Bytes, 16 bits and floats of the same images: x and y come to the networks as the same numbers in [-1, 1]."""
+    chance, scale = np.random.default_rng(0), {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
+    levels = chance.integers(0, 256, (3, 1, 6, 8)).astype(np.uint8)
+    levels[:, 0, 0, ::4] = [0, 255]  # in either half, so that floats are scaled alike
+    np.save(tmp_path / "a.npy", (levels * np.float64(scale)).astype(dtype))
+    seen, whole = torch.from_numpy(levels).float() / 127.5 - 1, f"{tmp_path}/a.npy"
+    for source, x, y in (
+        ("left", seen[..., 4:], seen[..., :4]),
+        ("right", seen[..., :4], seen[..., 4:]),
+        ("gray", seen, seen),
+    ):
+        data = open_data(f"{whole} from {source}")
+        for got, wanted in zip(data.gather(torch.arange(3)), (x, y), strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+        made = data.values.restore(data.gather(torch.arange(3))[0])
+        assert made.dtype == data.x.dtype and torch.allclose(made.float(), data.x.float())
+    both = open_data(f"{whole} and {whole}[:2]")
+    x, y = both.gather(torch.tensor([2, 0]))
+    assert both.spec.joined and x is not y and torch.equal(x, y)
+    torch.testing.assert_close(x[:, :1], seen[[2, 0]], atol=1e-5, rtol=0)
+    asked = conditions(Reference(both, "all"), 2, 0)
+    torch.testing.assert_close(signed(asked), both.gather(torch.arange(2))[1], atol=1e-5, rtol=0)
+
+
+def test_sets_of_floats_that_are_joined_share_a_scale(tmp_path) -> None:
+    x = np.random.default_rng(0).random((3, 1, 6, 6), np.float32)
+    np.save(tmp_path / "a.npy", x)
+    np.save(tmp_path / "b.npy", 0.9 * x)
+    np.save(tmp_path / "c.npy", 255 * x)
+    seen = open_data(f"{tmp_path}/a.npy and {tmp_path}/b.npy").gather(torch.arange(3))[0]
+    assert seen[:, 0].max() == 1 and 0.7 < float(seen[:, 1].max()) < 0.9
+    with pytest.raises(ValueError, match=r"a.npy span less than a quarter of what both span together"):
+        open_data(f"{tmp_path}/a.npy and {tmp_path}/c.npy")
 
 
 def test_the_built_in_test_data_stay_test_data() -> None:

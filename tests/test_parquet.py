@@ -83,6 +83,14 @@ def test_tables_that_are_refused(tmp_path, columns, said):
         open_data(write(tmp_path / "a.parquet", **columns))
 
 
+def test_a_later_table_without_labels_is_refused(tmp_path):
+    (tmp_path / "tables").mkdir()
+    write(tmp_path / "tables" / "0.parquet", image=[png(0)], label=[0])
+    write(tmp_path / "tables" / "1.parquet", image=[png(1)])
+    with pytest.raises(ValueError, match=r"1.parquet: the column label cannot be read"):
+        open_data(tmp_path / "tables")
+
+
 def test_files_that_are_no_tables(tmp_path):
     whole = write(tmp_path / "a.parquet", image=[png(i) for i in range(6)], label=[0] * 6).read_bytes()
     for cut in (0, 10, len(whole) // 2, len(whole) - 9):

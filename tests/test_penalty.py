@@ -243,6 +243,13 @@ def test_max_column_norm_of_a_transposed_convolution_is_taken_per_unit():
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-6, atol=0)
 
 
+def test_max_column_norm_leaves_what_is_no_incoming_weight():
+    layer = nn.Conv2d(2, 3, 3)
+    layer.map = nn.Parameter(torch.full((3, 4, 4), 9.0))  # a bias for each pixel
+    MaxColumnNorm(0.1)(layer)
+    assert (layer.map == 9).all() and layer.weight.flatten(1).norm(dim=1).max() <= 0.1001
+
+
 def test_whose_weights_are_bound():
     assert MaxColumnNorm().players == ("generator", "discriminator")
     assert MaxColumnNorm(player="generator").players == ("generator",)

@@ -9,6 +9,7 @@ from torch import nn
 from organza.data import open_data
 from organza.game import Game
 from organza.nn import bilinear
+from organza.nn.layers import Fourier, SpectralLinear
 from organza.plan import PlanError
 from organza.prior import Normal
 from organza.recipes import RECIPES, reduced
@@ -59,6 +60,32 @@ def test_slopes_are_those_of_float32_but_for_rounding(name, device) -> None:
         exact, lower = slopes["float32", player], slopes["bfloat16", player]
         assert not torch.allclose(exact, lower, rtol=1e-4, atol=0), player
         assert torch.cosine_similarity(exact, lower, dim=0) > 0.97, player
+
+
+def test_terms_that_ask_g_again_ask_it_in_bfloat16(device) -> None:
+    state, kinds = built("cyclegan", device, "bfloat16"), []
+    for module in state.game.generator.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, given, made: kinds.append(made.dtype))
+    state.training.moves(state, state.stream)
+    assert len(kinds) > 0 and set(kinds) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("layer", [Fourier(2, 8), SpectralLinear(3, 4)])
+def test_what_needs_all_digits_keeps_them(layer) -> None:
+    """The phases of waves, and the largest singular value, are those of float32."""
+    seen = []
+    if isinstance(layer, Fourier):
+        x = torch.randn(64, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = [layer(x)]
+        seen.append(layer(x))
+    else:
+        sigma = next(m for m in layer.modules() if type(m).__name__ == "_LargestSingularValue")
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = [sigma(layer.weight)]
+        seen.append(sigma(layer.weight))
+    assert seen[0].dtype == torch.float32 and torch.equal(*seen)
 
 
 def test_networks_of_your_own_compute_so_too(device) -> None:

@@ -4,9 +4,14 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
+from organza.game import Game
+from organza.moves import Consensus, Simultaneous, Unrolled
+from organza.prior import Normal
 from organza.replay import ImagePool
 from organza.round import Draw
+from organza.training import fit
 
 
 def draw(seed: int, n: int, rows: slice | None = None) -> Draw:
@@ -78,3 +83,11 @@ def test_a_term_that_asks_for_z_does_not_go_with_old_fakes(organza, tmp_path):
     assert code == 2
     assert re.search(r"replay=ImagePool\(\.\.\.\): Responsibilities asks D for the z .* leave out one of the two", err)
     assert not run.exists()
+
+
+@pytest.mark.parametrize("moves", [Simultaneous(), Consensus(), Unrolled()], ids=repr)
+def test_moves_that_learn_through_what_d_is_shown_need_new_fakes(moves):
+    torch.manual_seed(0)
+    game = Game(nn.Linear(2, 2), nn.Linear(2, 1), Normal(2), replay=ImagePool(8))
+    with pytest.raises(ValueError, match=rf"replay=ImagePool: with moves={type(moves).__name__} G learns through"):
+        fit(game, torch.randn(20, 2), images=8, batch=4, moves=moves, device="cpu")

@@ -63,7 +63,8 @@ def test_what_is_mapped_may_be_changed_in_memory_alone(photos):
 
 
 @pytest.mark.parametrize(
-    "change", ["touched", "added", "removed", "x is shorter", "x is other", "about", "another way"]
+    "change",
+    ["touched", "added", "removed", "x is shorter", "x is other", "y is empty", "y is shorter", "about", "another way"],
 )
 def test_made_anew(photos, decoded, change):
     open_data(photos)
@@ -81,6 +82,10 @@ def test_made_anew(photos, decoded, change):
         (place / "x").write_bytes((place / "x").read_bytes()[:-1])
     elif change == "x is other":
         (place / "x").write_bytes(bytes(5 * 90))
+    elif change == "y is empty":
+        (place / "y.npy").write_bytes(b"")
+    elif change == "y is shorter":
+        np.save(place / "y.npy", np.zeros(4, np.int64))
     elif change == "about":
         (place / "about.json").write_text('{"stamp": [1')
     else:

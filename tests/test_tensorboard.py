@@ -1,6 +1,7 @@
 """`organza tensorboard`: a run's log and pictures as TensorBoard reads them, made beside the training."""
 
 import json
+import math
 import threading
 import time
 
@@ -56,6 +57,20 @@ def test_it_follows_a_run_to_its_end(organza, tmp_path, monkeypatch):
     training.join()
     assert code == 0 and "3 lines, 0 pictures" in out
     assert [event.step for event in read(tmp_path / "events").Scalars("loss")] == [100, 200, 300]
+
+
+@pytest.mark.parametrize(
+    ("plan", "aim"),
+    [
+        ({"training": {"images": 300}}, 300),
+        ({"python": {"game": {}, "training": {"images": "300"}}}, 300),
+        ({"python": {"training": {"images": "many"}}}, math.inf),
+        ({"python": True}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_how_long_a_run_is(plan, aim):
+    assert command._aim(plan) == aim
 
 
 def test_without_tensorboard(organza, tmp_path, monkeypatch):

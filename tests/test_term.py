@@ -157,6 +157,9 @@ def test_classification_prefers_the_labelled_examples_beside_the_batch():
     heads = {"x": Verdict(torch.zeros(4), {"classes": logits})}
     got = Classification(fakes=False).discriminator(round)
     torch.testing.assert_close(got, torch.nn.functional.cross_entropy(logits, y, reduction="none"))
+    round.fake_verdict, round.y = Verdict(torch.zeros(4), {"classes": 2 * logits}), y.flip(0)
+    both = Classification().discriminator(round)  # and fakes are named as well
+    torch.testing.assert_close(both, got + torch.nn.functional.cross_entropy(2 * logits, y.flip(0), reduction="none"))
 
 
 def test_mismatch_asks_of_real_examples_with_the_condition_of_another():
@@ -173,8 +176,37 @@ def test_mismatch_asks_of_real_examples_with_the_condition_of_another():
     assert torch.equal(asked[0][0], real) and asked[0][1].tolist() == [6, 4, 5]
     assert Mismatch().generator(round) is None
     assert Mismatch().discriminator(SimpleNamespace(real=real[:1], y=y[:1], critic=critic)) is None
-    with pytest.raises(ValueError, match="no conditions"):
-        Mismatch().discriminator(SimpleNamespace(real=real, y=None, critic=critic))
+    images = torch.randn(3, 1, 2, 2)
+    assert torch.equal(Mismatch().discriminator(SimpleNamespace(real=real, y=images, critic=critic)), paid)
+
+
+def test_mismatch_leaves_out_what_is_no_mismatch():
+    """Rows beside one of the same label, or of none, add nothing, whatever shape D's logits have."""
+    y = torch.tensor([4, 4, 6, -1])  # beside -1, 4, 4, 6
+
+    def critic(x, y):
+        return Verdict(torch.ones(4, 1, 2, 2))
+
+    paid = Mismatch().discriminator(SimpleNamespace(real=torch.randn(4, 2), y=y, critic=critic))
+    assert (paid > 0).flatten(1).all(1).tolist() == [False, False, True, False] and (paid == 0).sum() == 12
+    alike = torch.zeros(4, 1, 2, 2)
+    assert not Mismatch().discriminator(SimpleNamespace(real=paid, y=alike, critic=critic)).any()
+
+
+@pytest.mark.parametrize("term", [Mismatch(), Lazy(Mismatch(), 4)])
+def test_mismatch_is_for_a_d_that_is_shown_the_conditions(term):
+    G, D = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    with pytest.raises(ValueError, match="Mismatch: D must be shown the conditions"):
+        Game(G, D, Normal(2), terms=[term])
+    Game(G, D, Normal(2), terms=[term], conditional=True)
+
+
+@pytest.mark.parametrize("y", [torch.tensor([[37.5, 0.0]]), torch.tensor([[-2.0, 0.0]])])
+def test_classification_has_a_lower_bound(y):
+    """The binary cross-entropy of numbers outside 0 ... 1 has none: they are refused."""
+    round = looked({"classes": torch.zeros(1, 2)}, {"classes": torch.zeros(1, 2)}, y)
+    with pytest.raises(ValueError, match=r"conditions go from .* to .*; scale them to 0 \.\.\. 1"):
+        Classification().discriminator(round)
 
 
 def test_feature_matching_is_zero_at_equal_means_alone():

@@ -51,7 +51,7 @@ def sample(
 
     asked = [*map(str, label or ()), *(() if truncation is None else [f"{truncation:g}"])]
     name = "-".join(["nearest" if nearest else "sample", str(n or (8 if label else 64)), str(seed), *asked])
-    target = out or str(Path(run) / (re.sub(r"[^\w.,-]", "_", name) + ".png"))
+    target = out or str(Path(run) / (re.sub(r"[^\w.,-]", "_", name)[:120] + ".png"))
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
     elif not target.endswith("/") and not Path(target).is_dir():
@@ -63,6 +63,8 @@ def sample(
         x = model.sample(count, seed, truncation=truncation)
     else:
         x = model.across(y, count, seed, truncation=truncation).flatten(0, 1)  # (k n, ...)
+    if out is None and x.ndim == 2 and x.shape[1] != 2:  # of vectors there is no picture
+        target = str(Path(target).with_suffix(".npz"))
     record: dict[str, Any] = {"out": target, "n": len(x), "seed": seed, **({"labels": names} if names else {})}
     if nearest:
         record |= _write_nearest(x, data or (model.config or {}).get("data"), target)
@@ -129,7 +131,7 @@ def export(
     record = {"pretrained": str(folder), "files": sorted(path.name for path in folder.iterdir())}
     lines = [
         f"{folder}: {', '.join(record['files'])}",
-        f"next    organza sample {folder} -n 100 --out grid.png",
+        f"next    organza sample {folder} -n 100",
         f"        choose a license at the top of {folder / 'README.md'} before you publish the folder",
     ]
     show(record, "\n".join(lines), as_json)
@@ -163,14 +165,21 @@ def _label(text: str, known: list[str], classes: int) -> int | list[float]:
     if text.isdecimal() and int(text) < len(known):
         return int(text)
     numbers = text.split(",")
-    if len(numbers) == classes > 1:
+    if len(numbers) == classes and (classes > 1 or not known):
         try:
             return [float(number) for number in numbers]
         except ValueError:
             pass
+    if not known:
+        raise ValueError(f"--label {text}: needed are {classes} numbers with commas between them")
     close = get_close_matches(text, known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ValueError(f"--label {text}: there are {', '.join(known[:20])}{' ...' * (len(known) > 20)}{hint}")
+
+
+def _folder(label: str) -> str:
+    """A label as the name of a folder, whoever chose it: in the folder that was asked for, on any system."""
+    return re.sub(r"[^\w .,-]", "_", label).strip(" .") or "_"
 
 
 def _check_suffix(target: str, *allowed: str) -> None:
@@ -219,7 +228,7 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
         each_label = len(x) // max(1, len(names))
         for i, each in enumerate(x):  # of colours PNG files of 16 bits would be, but Pillow writes none
             one = model.restore(each[None])[0, 0].numpy() if deep else picture.grid(each[None])
-            folder = Path(target, names[i // each_label].replace("/", "_")) if names else Path(target)
+            folder = Path(target, _folder(names[i // each_label])) if names else Path(target)
             picture.save(one, folder / f"{i:06d}.png")
     elif target.endswith((".npz", ".npy")):
         Path(target).parent.mkdir(parents=True, exist_ok=True)

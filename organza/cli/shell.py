@@ -85,9 +85,10 @@ def run(command: Callable[..., Any]) -> int:
     except ValueError as error:
         return _mistake(str(error), type(error).__name__ in _OWN)
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in (*_DISK, *_NAME):
             raise
         advice = "make room, or the folder writable; what was saved before is whole"
+        advice = "choose another name" if error.errno in _NAME else advice
         return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone
@@ -109,6 +110,7 @@ def _typed(message: str) -> str:
 
 _OWN = ("Diverged", "OutOfMemory", "Unwritten")  # what may happen to one process alone
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_NAME = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def _mistake(text: str, own: bool = False) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +38,7 @@ def tensorboard(
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("organza tensorboard: install it by pip install 'organza[tensorboard]'") from error
-    aim = int(folder.plan.get("training", {}).get("images", 0))
+    aim = _aim(folder.plan)
     lines, pictures = 0, set[str]()
     with SummaryWriter(str(target)) as writer:
         while True:
@@ -51,6 +53,14 @@ def tensorboard(
                 break
     record = {"run": run, "out": str(target), "lines": lines, "pictures": len(pictures)}
     show(record, f"{lines} lines, {len(pictures)} pictures: {target}\nnext    tensorboard --logdir {target}", as_json)
+
+
+def _aim(plan: Mapping[str, Any]) -> float:
+    """The length of the run; that of a game made in Python stands in its own words, and may not be known."""
+    own = plan.get("python")
+    training = own.get("training") if isinstance(own, Mapping) else plan.get("training")
+    images = str(training.get("images")) if isinstance(training, Mapping) else ""
+    return int(images) if images.isdecimal() else math.inf
 
 
 def _lines(writer: Any, folder: Folder, done: int) -> tuple[int, int]:

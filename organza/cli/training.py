@@ -48,7 +48,11 @@ def train(
 ) -> None:
     """Train a GAN; with no argument, on the built-in digits, in under three minutes on two cores."""
     settings: dict[str, Any] = {"images": images, "minutes": minutes, "seed": seed, "device": device}
-    data += "".join(f"[{key}={value}]" for key, value in (("bad", bad_images), ("resize", resize)) if value is not None)
+    part = "".join(f"[{key}={value}]" for key, value in (("bad", bad_images), ("resize", resize)) if value is not None)
+    if part:
+        from organza.data import added
+
+        data = added(data, part)
     judged = {} if evaluate is None else {"evaluation": {"kind": "Evaluation", "metric": evaluate}}
     settings["changes"] = {**judged, **changes(set_ or [])}
     if dry_run:

@@ -47,33 +47,36 @@ def translate(
     if twice is not None:
         raise ValueError(f"{given} holds two images named {twice}: both would be written to {twice}.png")
     for image, target in zip(images, targets, strict=True):
-        x = image.read()  # (C, H, W)
-        x = x if len(x) in (wanted, 0) else x[[0, 0, *range(len(x))]]  # gray as colour
-        picture.save(picture.grid(model.translate(x[None], seed, back, noise)), target)
+        x = image.inside(image.read()[None])  # (1, C, H, W)
+        x = x if image.channels in (wanted, 0) else x[:, [0, 0, *range(image.channels)]]  # gray as colour
+        picture.save(picture.grid(model.translate(x, seed, back, noise)), target)
     record = {"out": out, "files": [str(target) for target in targets], "seed": seed}
     show(record, f"{len(images)} image{'s' * (len(images) > 1)}: {out}", as_json)
 
 
 class _Image(NamedTuple):
-    """An image that is given: its name, its channels, and how it is read."""
+    """An image that is given: its name, its channels, how it is read, (C, H, W), and how it comes to lie in [-1, 1]."""
 
     name: str
     channels: int
     read: Callable[[], Tensor]
+    inside: Callable[[Tensor], Tensor]
 
 
 def _images(given: str) -> Iterator[_Image]:
-    """The images of a file, of a folder, in which sizes may differ, or of a data set."""
+    """The images of a file, of a folder, in which sizes may differ, or of a data set, whose floats are stretched."""
     from organza.data import folder, images, open_data
+    from organza.values import signed
 
     path = Path(given).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", *folder.ARCHIVES)):
         for file in folder.listed(path):
             name = file.relative_to(path if path.is_dir() else path.parent)
-            yield _Image(name.as_posix(), images.shape_of(file)[0], partial(images.read_image, file))
+            yield _Image(name.as_posix(), images.shape_of(file)[0], partial(images.read_image, file), signed)
         return
     data = open_data(given)
     if data.x.ndim != 4:
         raise ValueError(f"{given} holds vectors of {data.x.shape[1]}: give images")
     for i, x in enumerate(data.x):
-        yield _Image(data.files[i] if data.files else f"{i:06d}", len(x), partial(data.x.__getitem__, i))
+        called = data.files[i] if data.files else f"{i:06d}"
+        yield _Image(called, len(x), partial(data.x.__getitem__, i), data.values.inside)

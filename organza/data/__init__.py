@@ -8,6 +8,6 @@ Values are the data's own at the border, and floats about 0 inside: images in [-
 """
 
 from .order import Order
-from .source import Data, Spec, held_out, names, open_data
+from .source import Data, Spec, added, held_out, names, open_data
 
-__all__ = ["Data", "Order", "Spec", "held_out", "names", "open_data"]
+__all__ = ["Data", "Order", "Spec", "added", "held_out", "names", "open_data"]

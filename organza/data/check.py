@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ __all__ = ["Check", "check"]
 _FEW, _PER_CLASS, _UNEVEN = 5_000, 100, 5.0
 _THUMBNAIL, _NEAR = 16, 3.0  # pixels of a side; grey levels of 255, root mean square
 _MOST = 20_000  # examples that are compared with each other
+_PAIRS = 10_000  # that are near, and no more are looked for
 _NAMED = 10  # groups
 
 
@@ -43,7 +45,7 @@ class Check:
         left_out: Files that cannot be read, each with the reason.
         same: Groups of equal examples: their files, or their places if they come from none.
         near: Pairs that differ by less than 3 of 255 grey levels (root mean square) when seen 16 x 16 pixels small, and
-            are not equal; looked for among the first 20,000.
+            are not equal; looked for among the first 20,000, of equal ones the first, until there are 10,000.
         warnings: What to think of before training, in words.
     """
 
@@ -92,12 +94,9 @@ def check(source: str) -> tuple[Check, Data]:
     called = data.files or tuple(map(str, range(len(data))))
     groups = _equal(data.x)
     same = [[called[i] for i in group] for group in groups]
-    known = {i: place for place, group in enumerate(groups) for i in group}
-    near = [
-        [called[i], called[j]]
-        for i, j in _alike(data.x)
-        if i not in known or known[i] != known.get(j)
-    ] if data.x.ndim == 4 else []  # fmt: skip
+    again = {i for group in groups for i in group[1:]}  # of equal ones the first stands for all
+    alike = ([called[i], called[j]] for i, j in _alike(data.x, again)) if data.x.ndim == 4 else iter(())
+    near = list(itertools.islice(alike, _PAIRS))
     dtype = str(data.x.dtype).removeprefix("torch.")
     about = (data.name, data.spec.shape, dtype, len(data), counts, unlabelled, seen, data.lossy)
     made = Check(*about, data.notes, data.left_out, same, near)
@@ -114,20 +113,24 @@ def _equal(x: Tensor) -> list[list[int]]:
     return [group for group in found.values() if len(group) > 1]
 
 
-def _alike(x: Tensor) -> Iterator[tuple[int, int]]:
-    """The pairs of images that look the same from afar."""
+def _alike(x: Tensor, again: set[int]) -> Iterator[tuple[int, int]]:
+    """The pairs of images that look the same from afar, without those that are there ``again``."""
     x = x[:_MOST]
     small = min(_THUMBNAIL, *x.shape[2:])
     seen = torch.cat([functional.adaptive_avg_pool2d(part.float(), small).flatten(1) for part in x.split(1024)])
-    seen /= {torch.uint8: 1.0, torch.uint16: 257.0}.get(x.dtype, float(x.abs().max()) / 127.5 or 1.0)
+    whole = {torch.uint8: 255.0, torch.uint16: 65535.0}  # of other types the largest number is white
+    seen /= (whole[x.dtype] if x.dtype in whole else 2 * float(x.abs().max()) or 255.0) / 255
+    places = torch.tensor([i for i in range(len(x)) if i not in again])
+    seen = seen[places]
     norms, limit = seen.square().sum(1), seen.shape[1] * _NEAR**2
     for start in range(0, len(seen), 1024):
         rows = seen[start : start + 1024]
         distance = norms[start : start + 1024, None] + norms[None, start:] - 2 * rows @ seen[start:].T
-        for i, j in (distance < limit).nonzero().tolist():
+        for some in (distance < limit).triu(1).nonzero().split(4096):
+            i, j = (some + start).T
             # Of bright images the difference of large numbers is coarse: once more from the differences themselves.
-            if i < j and float((rows[i] - seen[start + j]).square().sum()) < limit:
-                yield start + i, start + j
+            close = (seen[i] - seen[j]).square().sum(1) < limit
+            yield from zip(places[i[close]].tolist(), places[j[close]].tolist(), strict=True)
 
 
 def _warnings(found: Check) -> list[str]:

@@ -244,7 +244,7 @@ def _alike(tree: Tree, files: Sequence[str], headers: Sequence[Header | None], h
         raise ValueError(
             f"{tree.where(name)} has {width} x {height} pixels, but most have {usual[0]} x {usual[1]}; there are "
             f"{len(counts)} sizes among {len(known)} images, and all must be alike: "
-            f"resize them by --resize {side(counts)}, or [resize={side(counts)}]"
+            f"resize them by train's --resize {side(counts)}, or [resize={side(counts)}] behind the name"
         )
     width, height = how.size or usual
     return Header((channels, height, width), bits if channels == 1 else 8, False)

@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
+from organza.values import Values
+
 if TYPE_CHECKING:
     from .source import Data
 
@@ -91,14 +93,18 @@ def together(x: Data, word: str, y: Data | str) -> Data:
         pixels = _pixels(x)
         if y not in _SIDES:
             return replace(x, name=name, y=made(y, pixels), labels=())
-        half, condition = cut(y, pixels)
-        return replace(x, name=name, x=half, y=condition, labels=())
+        return replace(x, name=name, x=cut(y, x.x)[0], y=cut(y, pixels)[1], labels=())
     if word == "and":
         if x.spec.shape != y.spec.shape or x.x.dtype != y.x.dtype:
             given = " and ".join(f"{each.spec.shape} of {each.x.dtype}" for each in (x, y))
             raise ValueError(f"{name}: the two hold images {given}; they must be alike")
         both = joined(x.x, y.x)
-        return replace(x, name=name, x=both, y=both, lossy=x.lossy or y.lossy, labels=(), files=())
+        values = Values.of(both, x.values.dtype)  # one scale for both, so that it must suit both
+        scales = [float(torch.tensor(each.scale)) for each in (x.values, y.values, values)]
+        if min(scales) < scales[2] / 4:
+            narrow = x.name if scales[0] < scales[1] else y.name
+            raise ValueError(f"{name}: the numbers of {narrow} span less than a quarter of what both span together")
+        return replace(x, name=name, x=both, y=both, values=values, lossy=x.lossy or y.lossy, labels=(), files=())
     if x.spec.shape[1:] != y.spec.shape[1:]:
         raise ValueError(f"{name}: images of {x.spec.shape} from {y.spec.shape}: height and width must agree")
     if x.files and y.files:
@@ -161,6 +167,8 @@ def cut(side: str, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def joined(a: Tensor, b: Tensor) -> Tensor:
     """Two sets as one, (max(N, M), 2C, H, W): a in its order, b in one of its own."""
+    if a.dtype == torch.uint16:  # which torch does not select from; as bits it is an int16
+        return joined(a.view(torch.int16), b.view(torch.int16)).view(torch.uint16)
     n = max(len(a), len(b))
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     index = torch.arange(n)

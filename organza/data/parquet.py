@@ -64,8 +64,8 @@ class Parquet(Packed):
         found: list[int | str | None] = []
         for path, file in zip(self.paths, self._files, strict=True):
             try:
-                rows = file.read(columns=[column]).column(0).to_pylist()
-            except (OSError, ValueError, KeyError) as error:
+                rows = file.read(columns=[column]).column(column).to_pylist()
+            except (OSError, ValueError, LookupError) as error:
                 raise ValueError(
                     f"{path}: the column {column} cannot be read ({' '.join(str(error).split())})"
                 ) from error

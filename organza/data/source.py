@@ -134,7 +134,9 @@ class Data:
         """
         index = index.to(self.x.device)
         x = self.values.inside(_taken(self.x, index))
-        return x, None if self.y is None else signed(self.y.index_select(0, index))
+        if self.y is self.x:
+            return x, x.clone()
+        return x, None if self.y is None else signed(_taken(self.y, index))
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
@@ -286,6 +288,15 @@ def _opened(source: Source, split: str, how: How) -> Data:
         return _checked(str(path), *given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def added(source: str, part: str) -> str:
+    """The source with a part behind it; of two sources behind both, unless one is computed from the other."""
+    two = pairs.two(source.strip(), names())
+    if two is None or not part:
+        return source + part
+    left, word, right = two
+    return f"{left}{part} {word} {right}{'' if pairs.kind(left, word, right) else part}"
 
 
 def held_out(source: object) -> str | None:

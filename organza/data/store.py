@@ -54,9 +54,11 @@ def find(folder: Path, stamp: str) -> tuple[Any, ...] | None:
             return None
         x = np.memmap(folder / "x", about["dtype"], "c", shape=tuple(about["shape"]))
         y = torch.from_numpy(np.load(folder / "y.npy", allow_pickle=False)) if about["labelled"] else None
+        if y is not None and len(y) != len(x):
+            return None
         texts = (tuple(about[name]) for name in _TEXTS)
         return (torch.from_numpy(x), y, about["lossy"], *texts, about["digest"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none is there, or it is damaged
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # none is there, or it is damaged
         return None
 
 
@@ -114,7 +116,10 @@ def _shelve(file: Path, folder: Path, stamp: str, images: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if images.y is not None:
-        np.save(folder / "y.npy", images.y.numpy())
+        with open(folder / "y.npy", "wb") as out:
+            np.save(out, images.y.numpy())
+            out.flush()
+            os.fsync(out.fileno())
     known = digest(images.x, images.y)
     os.replace(file, folder / "x")
     about = {

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 __all__ = ["Folder", "Member", "Packed", "Tar", "Tree", "Zip", "natural"]
 
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # where a name on disk is no UTF-8
 _HIDDEN = {"__macosx", "thumbs.db", "desktop.ini"}
 
 _MOST_FILES = 2_000_000
@@ -72,6 +73,8 @@ class Folder:
             raise ValueError(f"{self.where(folder)} cannot be read: {error.strerror}") from error
         found: tuple[list[str], list[str]] = [], []
         for entry in sorted(entries, key=lambda entry: natural(entry.name)):
+            if _NO_TEXT.search(entry.name):
+                raise ValueError(f"{entry.path!r}: the name holds what is no text in UTF-8; rename it")
             if not (entry.is_dir() or entry.is_file()):
                 raise ValueError(f"{entry.path} is neither a file nor a folder: remove it")
             found[entry.is_dir()].append(f"{folder}/{entry.name}" if folder else entry.name)

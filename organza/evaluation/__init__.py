@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from organza import __version__
 from organza.data import Data
 from organza.data.synthetic import mixture
 from organza.distributed import gather, share
-from organza.evaluation.reference import Reference, comparable, opened, reference, rows, some
+from organza.evaluation.reference import Reference, aligned, comparable, opened, reference, some
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
 from organza.metrics.features import NAMES, Extractor, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
@@ -32,6 +33,7 @@ __all__ = [
     "LEAST",
     "Evaluation",
     "Reference",
+    "aligned",
     "comparable",
     "conditions",
     "draw",
@@ -133,8 +135,10 @@ def conditions(against: Reference, n: int, seed: int) -> Tensor:
         raise ValueError(f"the model is conditional and {against.real.name} has no labels: give data that has")
     y = against.real.y.cpu()
     if y.ndim == 4:
-        return y[:n]
+        return comparable(against.real, against.real.values)[:n] if against.real.spec.joined else y[:n]
     y = y[y >= 0] if not y.is_floating_point() else y  # -1: unlabelled
+    if not len(y):
+        raise ValueError(f"{against.real.name}: none of the examples has a label")
     return y[torch.randint(len(y), (n,), generator=torch.Generator().manual_seed(seed))]
 
 
@@ -157,7 +161,9 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
         here = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
         try:
             x = model.generate(z[here], None if y is None else y[here], seed=key(seed, chunk))
-        except IndexError as error:
+        except (IndexError, RuntimeError) as error:  # of an embedding, of one_hot
+            if isinstance(error, RuntimeError) and "num_classes" not in str(error):
+                raise
             raise ValueError(f"the model does not know all labels of the real data ({error}): give its own") from None
         parts.append(x.cpu())
         if watch is not None:
@@ -220,15 +226,21 @@ def evaluate(
     judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
     context = _context(sees, against, real, seed, conditional)
     wanted = applicable(metrics, judged, truth, context)
-    found = _measured(wanted, judged, truth, context, "", watch)
+    found, failed = _measured(wanted, judged, truth, context, "", watch)
+    for name, why in failed.items():
+        if metrics is not None:
+            raise ValueError(f"{name} cannot be measured here: {why}")
+        warnings.warn(f"{name} is left out: {why}", stacklevel=2)
+    wanted = [*found]
     floor: Mapping[str, list[Found]] = {}
+    unknown: Mapping[str, str] = {}
     floor_of, flags = "", _flags(judged, truth, fake, real)
     if floors:
         held, rest = _held(against, real, len(fake), seed)
         other = truth if rest is None else _side(sees, rest, values, device, True, watch)
         held_side = _side(sees, held, values, device, True, watch)
         below = [name for name in wanted if METRICS[name].floored]
-        floor = _measured(below, held_side, other, context, "floor of ", watch)
+        floor, unknown = _measured(below, held_side, other, context, "floor of ", watch)
         floor_of = f"{len(held):,} of {held.name} ({held.digest[:12]}) against {len(other):,}"
         if len(held) != len(fake) or rest is not None:
             flags += (f"the floor is of another number: {len(held):,} real examples against {len(other):,}",)
@@ -247,8 +259,9 @@ def evaluate(
         organza=__version__,
         torch=torch.__version__,
     )
+    told = {name: (*flags, f"without a floor: {unknown[name]}") if name in unknown else flags for name in wanted}
     below_of = {name: (floor.get(name, []), floor_of) for name in wanted}
-    return [score for name in wanted for score in _scores(name, found[name], *below_of[name], flags, protocol)]
+    return [score for name in wanted for score in _scores(name, found[name], *below_of[name], told[name], protocol)]
 
 
 def _side(
@@ -266,18 +279,22 @@ def _side(
     x = comparable(data, values)
     known = data.digest if x.dtype == torch.uint8 else f"{data.digest} {values}"
     found = kept(sees, x, known, device, count) if keep else extract(sees, x, device=device, watch=count)
-    return Side(x, found, None if data.y is None else data.y.cpu(), data.lossy)
+    return Side(x, found, x if data.y is data.x else None if data.y is None else data.y.cpu(), data.lossy)
 
 
 def _measured(
     wanted: list[str], fake: Side, real: Side, context: Context, what: str, watch: Watch | None
-) -> dict[str, list[Found]]:
-    found = {}
+) -> tuple[dict[str, list[Found]], dict[str, str]]:
+    """What each metric found, and why those that these examples are too few or too odd for did not."""
+    found, failed = {}, {}
     for i, name in enumerate(wanted):
         if watch is not None:
             watch(f"{what}{name}", i, len(wanted))
-        found[name] = METRICS[name].compute(fake, real, context)
-    return found
+        try:
+            found[name] = METRICS[name].compute(fake, real, context)
+        except ValueError as error:
+            failed[name] = str(error)
+    return found, failed
 
 
 def _scores(
@@ -323,10 +340,10 @@ def _held(against: Reference, real: Data, n: int, seed: int) -> tuple[Data, Data
     if against.held is None:
         order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
         half = len(real) // 2
-        return rows(real, order[: min(n, half)]), rows(real, order[half:])
+        return real.rows(order[: min(n, half)]), real.rows(order[half:])
     held = against.held
     if held is against.train:  # those by which a metric chooses its settings are not judged by it
-        held = rows(held, torch.arange(_validation(len(held)).start))
+        held = held.rows(torch.arange(_validation(len(held)).start))
     return some(held, n, seed), None
 
 

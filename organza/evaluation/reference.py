@@ -3,6 +3,7 @@ r"""What samples are compared with: real examples, those of the training, and th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from organza.data import Data, held_out, open_data
 from organza.data import names as builtin
 from organza.values import Values
 
-__all__ = ["Reference", "comparable", "opened", "reference", "rows", "some"]
+__all__ = ["Reference", "aligned", "comparable", "opened", "reference", "some"]
 
 _PART = re.compile(r"\[[^\[\]]*\](?=$| from | and )")
 
@@ -68,10 +69,44 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
     return Reference(other.real, other.split, train, train)
 
 
+def aligned(against: Reference, labels: Sequence[str]) -> Reference:
+    """Return the reference with its classes numbered as the model numbers them, by their names.
+
+    Arguments:
+        against: The reference.
+        labels: The names of the classes that the model knows, in its order; none if they are not known.
+
+    Raises:
+        ValueError: If it does not know one of them.
+    """
+    labels = tuple(labels)
+    if not labels:
+        return against
+    held = against.held if against.held is against.train else _renamed(against.held, labels)  # what it was trained on
+    return replace(against, real=_renamed(against.real, labels), held=held)
+
+
+def _renamed(data: Data | None, labels: tuple[str, ...]) -> Any:
+    if data is None or not data.labels or data.y is None or data.labels == labels:
+        return data
+    unknown = [name for name in data.labels if name not in labels]
+    if unknown and labels == tuple(map(str, range(len(labels)))):  # no names: it was trained on numbers alone
+        return data
+    if unknown:
+        raise ValueError(
+            f"{data.name} has the classes {', '.join(unknown[:5])}, which the model does not know: it was trained on "
+            f"{', '.join(labels[:20])}"
+        )
+    places = torch.tensor([labels.index(name) for name in data.labels], device=data.y.device)
+    y = torch.where(data.y < 0, data.y, places[data.y.clamp(min=0)])
+    return replace(data, y=y, labels=labels)
+
+
 def _check_digest(train: Data | None, digest: str) -> None:
     if train is not None and digest and train.digest != digest:
         raise ValueError(
-            f"{train.name} is no longer what the run was trained on (the digests differ): give real examples by --data"
+            f"{train.name} is no longer what the run was trained on (the digests differ): put its files back as they "
+            "were, or name it otherwise, and give real examples by --data"
         )
 
 
@@ -129,9 +164,4 @@ def some(data: Data, n: int, seed: int) -> Data:
     """Return at most n of the examples, by chance."""
     if len(data) <= n:
         return data
-    return rows(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
-
-
-def rows(data: Data, index: Tensor) -> Data:
-    """Return some of the examples, by index, (n,)."""
-    return data.rows(index)
+    return data.rows(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])

@@ -246,13 +246,14 @@ def _cas(fake: Side, real: Side, context: Context) -> list[Found]:
 
 def _pairs(fake: Side, real: Side, context: Context) -> list[Found]:
     measured = {"l1": pairs.l1, "psnr": pairs.psnr, "ssim": pairs.ssim}
-    values = {key: measure(fake.x, real.x) for key, measure in measured.items()}
+    x, t = (side.x if side.x.dtype == torch.uint8 else (side.x + 1) / 2 for side in (fake, real))  # in [0, 1]
+    values = {key: measure(x, t) for key, measure in measured.items()}
     of, settings = "standard error of the mean over pairs", {"psnr": "dB", "ssim": "11 x 11, sigma 1.5"}
     found = [
         Found(key, float(v.mean()), float(v.std() / math.sqrt(len(v))), of, settings.get(key, "of values in [0, 1]"))
         for key, v in values.items()
     ]
-    sharp = pairs.high_frequency(fake.x, real.x)
+    sharp = pairs.high_frequency(x, t)
     return [*found, Found("high-frequency", sharp, settings="|log ratio| of energy beyond half of Nyquist's frequency")]
 
 

@@ -98,7 +98,9 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
     """
     if isinstance(which, nn.Module):
         name = type(which).__name__
-        return Extractor(name, f"FD-{name}", _digest(which), "none", lambda x: _said(which(_signed(x))), which)
+        return Extractor(
+            name, f"FD-{name}", _digest(which, repr(which)), "none", lambda x: _said(which(_signed(x))), which
+        )
     makers: dict[str, Callable[[], Extractor]] = {
         "digits": _digits,
         "efficientnet-lite0": _efficientnet,
@@ -179,7 +181,7 @@ def kept(
     # the same in their caches would wait for each other.
     if extractor.name == "pixels" or extractor.name not in NAMES or world() > 1:
         return extract(extractor, x, device=device, watch=watch)
-    known = (digest, extractor.name, extractor.sha256, extractor.resize, __version__)
+    known = (digest, extractor.name, extractor.sha256, extractor.resize, __version__, torch.__version__)
     key = hashlib.sha256(repr(known).encode()).hexdigest()
     path = cache.place("features") / f"{key}.safetensors"
     try:
@@ -306,9 +308,9 @@ def _said(output: Tensor | Seen) -> Seen:
     return features.flatten(1), logits
 
 
-def _digest(network: nn.Module) -> str:
-    """The SHA-256 of the names and values of a network's tensors, and of its class."""
-    digest = hashlib.sha256(type(network).__name__.encode())
+def _digest(network: nn.Module, said: str = "") -> str:
+    """The SHA-256 of the names and values of a network's tensors, and of what its modules say of themselves."""
+    digest = hashlib.sha256((said or type(network).__name__).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

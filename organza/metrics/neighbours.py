@@ -337,7 +337,7 @@ def _settled(
 
     j, (n, m), are the candidates of each i, and low are their bounds l, taken in ``dtype``.
     """
-    low = low.double()
+    low = low.to(torch.float64, copy=True)  # the caller's are bounds still
     high = low + 2 * (x.slack(i, dtype)[:, None] + y.slack(slice(None), dtype)[j])
     # The distance of a rank lies between the bounds of this rank; candidates that cannot be it are rightly below or
     # above by their bound.

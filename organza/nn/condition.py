@@ -86,7 +86,7 @@ class Head(nn.Module):
     The logit is :math:`\psi(h) = \langle b, h \rangle + a`, and with K = ``classes`` above 0, by ``condition``:
 
     - "concat": :math:`\psi(h)`; y has entered beside x (Mirza and Osindero, 2014);
-    - "projection": :math:`\psi(h) + \langle W e(y), h \rangle`;
+    - "projection": :math:`\psi(h) + \langle W e(y) + c, h \rangle`, c no more than another b;
     - "auxiliary": :math:`\psi(h)`, and K logits of classes as the head "classes" (AC-GAN);
     - "one-more": K logits :math:`l` of classes, and one of "fake" which is 0: D's logit is
       :math:`\log \sum_k e^{l_k}`, so that :math:`D(x) = \sum_k e^{l_k} / (\sum_k e^{l_k} + 1)` (semi-supervised).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,16 @@ class Fourier(nn.Module):
         self.register_buffer("a", f.clamp(min=1).rsqrt().repeat(2))  # (2m,)
 
     def forward(self, x: Tensor) -> Tensor:
-        phase = x @ self.f  # (B, m)
+        with exact(x):
+            phase = x @ self.f  # (B, m)
         return torch.cat([x, self.a * torch.cat([phase.sin(), phase.cos()], 1)], 1)
+
+
+def exact(x: Tensor) -> AbstractContextManager[None]:
+    """Where x lies, products in x's own numbers, whatever autocast asks for."""
+    kind = x.device.type
+    asked = not x.is_meta and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if asked else nullcontext()
 
 
 class Largest(nn.Module):
@@ -161,7 +170,8 @@ class _LargestSingularValue(nn.Module):
             self.iterate(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.u @ (weight.flatten(1) @ self.v)
+        with exact(weight):
+            return self.u @ (weight.flatten(1) @ self.v)
 
     @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:

@@ -165,8 +165,9 @@ def _halve(x: Tensor) -> Tensor:
 
 @cache  # made anew, it would stop a GPU's queue at every resampling
 def _kernel(dtype: torch.dtype, device: torch.device, before: int = 0) -> Tensor:
-    line = torch.tensor([*[0.0] * before, 0.5, 1.0, 0.5], dtype=dtype, device=device)
-    return torch.outer(line, line)
+    with torch.inference_mode(False):  # or training could not use what a first call in inference made
+        line = torch.tensor([*[0.0] * before, 0.5, 1.0, 0.5], dtype=dtype, device=device)
+        return torch.outer(line, line)
 
 
 def _change(before: int, after: int) -> nn.Module:

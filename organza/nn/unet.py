@@ -319,19 +319,20 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 def _moved(y: Tensor, flow: Tensor) -> Tensor:
     """y, (B, C, H, W), at each pixel as it is ``flow`` further, (B, 2, H, W) in pixels, right and down."""
     height, width = y.shape[2:]
-    right, down = flow.to(y).unbind(1)  # (B, H, W)
+    places = torch.promote_types(y.dtype, torch.float32)  # bfloat16 counts to 256 alone
+    right, down = flow.to(places).unbind(1)  # (B, H, W)
     columns = (torch.arange(width, device=y.device) + right).clamp(0, width - 1)
     rows = (torch.arange(height, device=y.device)[:, None] + down).clamp(0, height - 1)
     left, top = columns.detach().floor(), rows.detach().floor()
     # Of gathers, whose second derivatives exist, as those of torch's grid_sample do not.
     seen = y.flatten(2)  # (B, C, HW)
-    moved = torch.zeros_like(seen)
+    moved = torch.zeros_like(seen, dtype=places)
     for r in (top, top + 1):
         for c in (left, left + 1):  # one of the four pixels around
             weight = (1 - (rows - r).abs()) * (1 - (columns - c).abs())
-            index = r.clamp(max=height - 1) * width + c.clamp(max=width - 1)
-            moved = moved + weight.flatten(1)[:, None] * seen.take_along_dim(index.long().flatten(1)[:, None], 2)
-    return moved  # (B, C, HW)
+            index = r.clamp(max=height - 1).long() * width + c.clamp(max=width - 1).long()
+            moved = moved + weight.flatten(1)[:, None] * seen.take_along_dim(index.flatten(1)[:, None], 2)
+    return moved.to(y.dtype)  # (B, C, HW)
 
 
 def _norm(channels: int, norm: str) -> nn.Module:

@@ -80,8 +80,10 @@ _SHAPES = {
     "stacked-mnist": (3, 28, 28),
     "modes": (2,),
     "r3gan": (3, 256, 256),
+    "joint": (1, 32, 28),  # mnist[joint]
 }
 _CONDITIONED = {
+    **dict.fromkeys(("cgan2014", "conditional", "acgan", "semi-supervised"), Spec((1, 28, 28), 60_000, classes=10)),
     "pix2pix": Spec((3, 256, 256), 400, condition=(3, 256, 256)),  # facades
     "pix2pix-small": Spec((3, 64, 64), 1700, condition=(3, 64, 64)),
     "cyclegan": Spec((6, 256, 256), 1334, condition=(6, 256, 256), joined=True),  # horses and zebras

@@ -26,9 +26,9 @@ NAMES |= {"discriminator_optimizer": "D’s optimizer", "prior": "Prior of z"}
 NEAREST = "Two and two are a pair: a sample, left, and the training image nearest to it, right."
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--text:#1b1f27;--ink:#5b6270;--grid:#e6e8ec;--wash:#f5f6f8;
---d:#d9580d;--g:#2b6be4;--real:#0d8a6a;--more:#8a4fd3;--rest:#7b8494}
+--d:#d9580d;--g:#2b6be4;--real:#0d8a6a;--more:#8a4fd3;--rest:#7b8494;--warn:#b04400}
 @media(prefers-color-scheme:dark){:root{--paper:#14161b;--text:#e8eaef;--ink:#9aa3b2;--grid:#2a2e37;--wash:#1c1f26;
---d:#ff9354;--g:#74a5ff;--real:#43c9a2;--more:#bf92f7;--rest:#9aa3b2}}
+--d:#ff9354;--g:#74a5ff;--real:#43c9a2;--more:#bf92f7;--rest:#9aa3b2;--warn:#ff9354}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--text);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:68.5rem;margin:0 auto;padding:2.2rem 1.2rem 4rem;overflow-wrap:anywhere}
@@ -39,7 +39,7 @@ small,.facts,.note,figcaption,th{color:var(--ink);font-weight:400} small,figcapt
 img{display:block;max-width:100%;height:auto;outline:1px solid var(--grid);border-radius:4px}
 .small{image-rendering:pixelated}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr));gap:2.2rem 2.4rem}
-.keys{display:flex;flex-wrap:wrap;gap:0 1.1rem;margin:.1rem 0 .4rem} .keys em{color:var(--d);font-style:normal}
+.keys{display:flex;flex-wrap:wrap;gap:0 1.1rem;margin:.1rem 0 .4rem} .keys em{color:var(--warn);font-style:normal}
 .keys i{display:inline-block;width:1rem;height:.2rem;border-radius:2px;margin-right:.4rem;vertical-align:middle}
 svg{display:block;width:100%;height:auto;overflow:visible} svg *{stroke-linejoin:round} svg text{font-family:inherit}
 table{border-collapse:collapse;font-size:.94rem} th{overflow-wrap:normal} details{margin-top:1rem}
@@ -50,7 +50,7 @@ pre{background:var(--wash);border-radius:6px;padding:.7rem 1rem;overflow-x:auto;
 .scores tr:first-child>*{border:0;padding-bottom:0} .scores tbody th{color:inherit}
 .scores [colspan]{font-size:.88rem;color:var(--ink);padding:0 0 .5rem} .scores details{margin:0}
 .scores pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}
-.flag{display:block;font-size:.88rem;color:var(--d)} .square{max-width:21.5rem}
+.flag{display:block;font-size:.88rem;color:var(--warn)} .square{max-width:21.5rem}
 .bars td{overflow-wrap:normal} .bars td:nth-child(2){width:min(28vw,20rem)}
 .bars i{display:block;height:.8rem;margin-top:.4rem;background:var(--real)}
 .nearest{margin-top:2.2rem} .nearest figure{overflow-x:auto} .nearest img{min-width:28rem}
@@ -92,7 +92,7 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 {data.section(run.path)}<h2>The plan</h2>
 {_plan(plan)}
 <h2>What next</h2>
-{_next(str(run.path), 2 * max(shown, aim), "python" in plan, translates(plan.get("generator")))}
+{_next(str(run.path), plan, shown, aim)}
 </main></body></html>
 """
     write_text(run.path / "report.html", page)
@@ -145,18 +145,36 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _next(path: str, images: int, own: bool, translates: bool) -> str:
-    run, name = shlex.quote(path), repr(path)
-    load = (
-        f"import organza\n\nmodel = organza.load({name}{', generator=MyGenerator(), prior=organza.Normal(64)' * own})\n"
-    )
-    more = {"Samples in Python:": load + "x = model.sample(64, seed=0)\nmodel.restore(x)  # in the data’s own numbers"}
-    if translates:
+def _next(path: str, plan: Mapping[str, Any], shown: int, aim: int) -> str:
+    own, run, images = "python" in plan, shlex.quote(path), 2 * max(shown, aim)
+    load = f"{path!r}, generator=MyGenerator(), prior=organza.Normal(64)" if own else repr(path)
+    more = {
+        "Samples in Python:": f"import organza\n\nmodel = organza.load({load})\n"
+        "x = model.sample(64, seed=0)\nmodel.restore(x)  # in the data’s own numbers"
+    }
+    if translates(plan.get("generator")):
         more = {"An image from each of a folder's:": f"organza translate {run} INPUT --out DIR"}
     elif not own:
-        more |= {"Samples as a picture:": f"organza sample {run} -n 64 --seed 1 --out grid.png"}
+        more |= {"More samples:": f"organza sample {run} -n 64 --seed 1"}
     if own:  # only the user's program knows its networks
-        more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={name}, images={images})"}
+        more |= {"Train on, to twice the images:": f"organza.fit(game, data, run={path!r}, images={images})"}
+    elif shown < aim:
+        more |= {"Train on, to the length that was planned:": f"organza resume {run}"}
+    elif _spanned(plan, aim):
+        data, recipe = (shlex.quote(str(plan.get(name))) for name in ("data", "recipe"))
+        more |= {
+            "A better one, anew, as the learning rate has fallen to its end (with what was set by --set, if anything):":
+            f"organza train {data} --recipe {recipe} --images {images}"
+        }  # fmt: skip
     else:
         more |= {"Train on, to twice the images:": f"organza resume {run} --images {images}"}
     return "\n".join(f"<p>{words}</p><pre>{escape(code)}</pre>" for words, code in more.items())
+
+
+def _spanned(plan: Mapping[str, Any], aim: int) -> bool:
+    """Whether a learning rate changes over the whole run, so that its end is no place to go on from."""
+    training = _settings(plan)
+    rules = (training.get(f"{player}_optimizer") for player in ("generator", "discriminator"))
+    rates = [rule.get("lr") for rule in rules if isinstance(rule, Mapping)]
+    ends = [rate.get("hold", 0) + rate.get("images", 0) for rate in rates if isinstance(rate, Mapping)]
+    return 0 < aim <= max(ends, default=0)

@@ -71,6 +71,10 @@ class Training:
                 raise ValueError(f"accumulate={self.accumulate}: must divide {name}={getattr(self, name)}")
         if getattr(self.jitter, "adaptive", False):
             raise ValueError(f"jitter={type(self.jitter).__name__}: its p does not adapt here; give it, e.g. p=0.2")
+        if callable(getattr(self.jitter, "p", None)):
+            raise ValueError(
+                f"jitter={type(self.jitter).__name__}: its p cannot change here; give a number, e.g. p=0.2"
+            )
         if self.nonfinite not in ("stop", "skip"):
             raise ValueError(f"nonfinite={self.nonfinite!r}: must be stop or skip")
         if not 0 <= self.seed < 2**63:

@@ -56,6 +56,9 @@ class State:
         if world() > 1 and training.moves.whole:
             name = type(training.moves).__name__
             raise ValueError(f"moves={name}: needs the whole batch in one process, there are {world()}")
+        if game.replay is not None and training.moves.through:
+            name, pool = type(training.moves).__name__, type(game.replay).__name__
+            raise ValueError(f"replay={pool}: with moves={name} G learns through what D is shown, its newest fakes")
         self.game = game.to(device).train()
         self.channels_last = training.channels_last and any(weight.ndim == 4 for weight in game.parameters())
         if self.channels_last:
@@ -93,7 +96,8 @@ class State:
         parts = world() * self.training.accumulate
         size = total // parts
         position = self.images if player == "discriminator" else self.steps * total
-        index = self.orders[player].indices(position, total).to(self.device)
+        # Not waited for: a GPU is still at work on the turn before.
+        index = self.orders[player].indices(position, total).to(self.data.x.device, non_blocking=True)
         chance = key(self.training.seed, self.images, self.steps, player)
         for micro in range(rank(), parts, world()):  # one process would take them in the same order
             rows = slice(micro * size, (micro + 1) * size)
@@ -281,7 +285,7 @@ class State:
         """Take over a saved state.
 
         Raises:
-            ValueError: If it belongs to other data, another game or another training.
+            ValueError: If it belongs to other data, networks or parts of other sizes, or another training.
         """
         _compare(record, self.record())
         fill(self.game, groups["game"], "the checkpoint")
