@@ -161,7 +161,7 @@ def resume(
         length = fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
         images = done + length
     if images is not None:
-        plan = lengthened(plan, done, images)
+        plan = lengthened(plan, done, images, most=minutes is not None)
 
     replan = bool(changes) or images is not None
 
@@ -349,7 +349,7 @@ def evaluate(
     y = None
     if model.conditional:
         against = evaluation.aligned(evaluation.walked(against, n, seed), (model.config or {}).get("labels") or ())
-        y = evaluation.conditions(against, n, seed)
+        y = evaluation.conditions(against, n, seed, model.values)
         if y.ndim == 4:  # an image has one answer rather than a law
             common["metrics"] = names or (["frechet"] if against.real.spec.joined else ["pairs", "frechet"])
     drawn = evaluation.draw(model, n if y is None else len(y), seed, y, watch)

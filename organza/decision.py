@@ -22,6 +22,7 @@ from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
 from organza.schedule import at
 from organza.training import State
+from organza.training.state import check
 
 __all__ = ["Decision", "decide", "fastest", "fitting", "lengthened", "measure", "one_length", "prepare"]
 
@@ -52,6 +53,8 @@ def prepare(
     facts = {"data": data.name, "labels": list(labels), "values": data.values.json()}
     plan = plan.set({**(changes or {}), **facts})
     plan.fits(data.spec)
+    with torch.device("meta"):
+        check(plan.game(), plan.play(), data)
     return plan
 
 
@@ -226,7 +229,11 @@ def _costs(plan: Plan, data: Data, device: torch.device, held: int, room: float,
     what = "weights, gradients, moments, average and one turn's graph, at least"
     if held > room:
         parts = auto.micro_batches(plan, data.spec, room)
-        what = f"more than the {room / 2**30:,.1f} GiB there are; try --set training.accumulate={parts}"
+        fits = auto.memory(plan.set({"training.accumulate": parts}), data.spec) <= room
+        advice = (
+            f"try --set training.accumulate={parts}" if fits else "take smaller networks or a smaller training.batch"
+        )
+        what = f"more than the {room / 2**30:,.1f} GiB there are; {advice}"
     costs = [
         Choice("parameters", f"G {sizes['generator']:,}, D {sizes['discriminator']:,}", plan.generator["kind"]),
         Choice("memory", f"{held / 2**20:,.0f} MiB", what),
@@ -245,8 +252,8 @@ def one_length(images: int | None, minutes: float | None) -> None:
         raise ValueError(f"got images={images} and minutes={minutes}: give one of the two")
 
 
-def lengthened(plan: Plan, done: int, images: int) -> Plan:
-    """The plan of a run that has seen ``done`` images and shall see so many in all.
+def lengthened(plan: Plan, done: int, images: int, most: bool = False) -> Plan:
+    """The plan of a run that has seen ``done`` images and shall see so many in all, or as many as teach, at ``most``.
 
     Raises:
         ValueError: If it has seen more, or its learning rates have fallen to 0 by then: nothing more would be learnt.
@@ -256,10 +263,12 @@ def lengthened(plan: Plan, done: int, images: int) -> Plan:
     training, end = plan.play(), max(done, plan.training["images"])
     rules = (training.generator_optimizer, training.discriminator_optimizer)
     if images > end and not any(at(rule.lr, end) for rule in rules):
-        raise ValueError(
-            f"images={images}: the learning rates are 0 from {end} on, and nothing more would be learnt; a longer run "
-            f"is a new one: organza train ... --images {images}"
-        )
+        if not most or done == end:
+            raise ValueError(
+                f"the learning rates are 0 from image {end} on, and nothing more would be learnt; "
+                f"a longer run is a new one: organza train ... --images {images}"
+            )
+        images = end
     return plan.set({"training.images": images})
 
 

@@ -36,6 +36,7 @@ class Term(nn.Module):
         paired: Whether G's part needs D's verdict on real examples.
         noise: Whether D's part needs the z of each fake that D is shown, which an old fake no longer has.
         conditional: Whether D must be shown the conditions.
+        bounded: Whether conditions that are numbers must lie in 0 ... 1.
         name: Its name in the log: the class's, unless changed.
 
     Arguments:
@@ -45,6 +46,7 @@ class Term(nn.Module):
     paired: bool = False
     noise: bool = False
     conditional: bool = False
+    bounded: bool = False
 
     def __init__(self, weight: float | Callable[[int], float] = 1.0) -> None:
         super().__init__()
@@ -86,7 +88,8 @@ class Lazy(Term):
         weight = term.weight
         super().__init__((lambda images: every * weight(images)) if callable(weight) else every * weight)
         self.term, self.every, self.name = term, every, term.name
-        self.paired, self.noise, self.conditional = term.paired, term.noise, term.conditional
+        self.paired, self.noise = term.paired, term.noise
+        self.conditional, self.bounded = term.conditional, term.bounded
 
     def discriminator(self, round: Round) -> Tensor | None:
         return self._thinned(round, self.term.discriminator)
@@ -187,41 +190,39 @@ class Classification(Term):
         fakes: Whether fakes are classified too.
     """
 
+    bounded = True  # the cross-entropy of other numbers has no lower bound
+
     def __init__(self, weight: float | Callable[[int], float] = 1.0, fakes: bool = True) -> None:
         super().__init__(weight)
-        self.fakes, self.checked = fakes, False
+        self.fakes = fakes
 
     def discriminator(self, round: Round) -> Tensor:
         if round.labelled is not None:
             x, y = round.labelled
-            real = self._cross_entropy(round.critic(x), y)
+            real = _cross_entropy(round.critic(x), y)
         else:
             assert round.real_verdict is not None
-            real = self._cross_entropy(round.real_verdict, round.y)
-        return real + self._cross_entropy(round.fake_verdict, round.y) if self.fakes else real
+            real = _cross_entropy(round.real_verdict, round.y)
+        return real + _cross_entropy(round.fake_verdict, round.y) if self.fakes else real
 
     def generator(self, round: Round) -> Tensor | None:
-        return self._cross_entropy(round.fake_verdict, round.y) if self.fakes else None
-
-    def _cross_entropy(self, verdict: Verdict, y: Tensor | None) -> Tensor:
-        """The cross-entropy of each example, (B,)."""
-        logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
-        if y is None:
-            raise ValueError("Classification: the data have no labels")
-        if not y.is_floating_point():
-            return cross_entropy(logits, y, reduction="none", ignore_index=-1)
-        if y.device.type == "cpu" or not (self.checked or y.is_meta):  # elsewhere the look would stop the queue
-            self.checked = True
-            low, high = (float(end) for end in y.aminmax())
-            if low < 0 or high > 1:  # of which the cross-entropy has no lower bound
-                raise ValueError(f"Classification: conditions go from {low:g} to {high:g}; scale them to 0 ... 1")
-        return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
+        return _cross_entropy(round.fake_verdict, round.y) if self.fakes else None
 
 
 def _head(verdict: Verdict, name: str, network: str) -> Tensor:
     if name not in verdict.heads:
         raise ValueError(f"D has no head {name!r} ({network}): it said {', '.join(verdict.heads) or 'logits alone'}")
     return verdict.heads[name]
+
+
+def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
+    """The cross-entropy of each example, (B,)."""
+    logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
+    if y is None:
+        raise ValueError("Classification: the data have no labels")
+    if y.is_floating_point():
+        return binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
+    return cross_entropy(logits, y, reduction="none", ignore_index=-1)
 
 
 class Mismatch(Term):
@@ -247,6 +248,7 @@ class Mismatch(Term):
         y, other = round.y, round.y.roll(1, 0)
         foreign = (y != other).flatten(1).any(1) if y.ndim > 1 else (y != other) & (y >= 0) & (other >= 0)  # (B,)
         surprise = softplus(round.critic(round.real, y=other).logits)
+        foreign = foreign.view(len(surprise), -1).all(1)  # of a pack every row
         return surprise.where(foreign.view(-1, *[1] * (surprise.ndim - 1)), 0.0)
 
 

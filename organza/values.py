@@ -135,9 +135,10 @@ class Values:
         if place not in self._made:  # made anew for each batch they would cost more than what they are for
             kind = torch.float32 if x.device.type == "mps" else torch.float64
             shape = (-1, *[1] * (x.ndim - 2)) if isinstance(self.offset, tuple) else ()
-            self._made[place] = tuple(
-                torch.tensor(end, dtype=kind, device=x.device).reshape(shape) for end in (self.offset, self.scale)
-            )
+            with torch.inference_mode(False):  # training shall be able to use them too
+                self._made[place] = tuple(
+                    torch.tensor(end, dtype=kind, device=x.device).reshape(shape) for end in (self.offset, self.scale)
+                )
         offset, scale = self._made[place]
         return offset, scale
 

@@ -65,11 +65,23 @@ def test_alike_in_any_numbers_and_not_for_ever(dtype, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", value * dtype(257) if dtype == np.uint16 else value)
     found = check(str(tmp_path / "x.npy"))[0]
     assert found.same == [["0", "5"]] and found.near == [["0", "3"]]  # of equal ones the first alone
-    np.save(tmp_path / "x.npy", np.arange(60).repeat(256).reshape(60, 16, 16).astype(dtype) / dtype(30))
+    steps = np.arange(60).repeat(256).reshape(60, 16, 16) + 100 * (np.arange(256).reshape(16, 16) % 2)
+    np.save(tmp_path / "x.npy", (steps * {np.uint16: 257, np.float32: 0.01}.get(dtype, 1)).astype(dtype))
+    whole = check(str(tmp_path / "x.npy"))[0]
+    assert len(whole.near) > 7 and not whole.cut
     monkeypatch.setattr(checking, "_PAIRS", 7)
-    if dtype == np.float32:
-        return
-    assert len(check(str(tmp_path / "x.npy"))[0].near) in (0, 7)
+    cut = check(str(tmp_path / "x.npy"))[0]
+    assert len(cut.near) == 7 and cut.cut
+
+
+def test_floats_that_differ_as_much_as_bytes_are_as_far_apart(tmp_path):
+    """Five of 255 levels apart is not near, whatever the numbers are."""
+    value = np.random.RandomState(0).randint(5, 250, (2, 20, 20))
+    value[1] = value[0] + 5
+    value[:, 0, :2] = [0, 255]
+    for kind, scale in ((np.uint8, 1), (np.uint16, 257), (np.float32, 1 / 255)):
+        np.save(tmp_path / "x.npy", (value * np.float64(scale)).astype(kind))
+        assert check(str(tmp_path / "x.npy"))[0].near == []
 
 
 def test_a_file_that_is_cut_short_is_named(messy):

@@ -58,6 +58,9 @@ def test_a_part_is_added_to_both_sides(two) -> None:
     assert added("a[:4] and b", "[resize=4]") == "a[:4][resize=4] and b[resize=4]"
     assert added("a from edges", "[resize=4]") == "a[resize=4] from edges"
     assert (added("a", "[resize=4]"), added("a from b", "")) == ("a[resize=4]", "a from b")
+    assert added("digits and b", "[resize=28]") == "digits and b[resize=28]"  # of which only files take it
+    assert added("x.npy and a", "[resize=4]") == "x.npy and a[resize=4]"
+    assert added("digits and mnist", "[resize=4]") == "digits and mnist[resize=4]"  # to be refused
     assert open_data(added("a from b", "[resize=4]")).spec.condition == (3, 4, 4)
 
 

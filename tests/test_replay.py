@@ -91,3 +91,9 @@ def test_moves_that_learn_through_what_d_is_shown_need_new_fakes(moves):
     game = Game(nn.Linear(2, 2), nn.Linear(2, 1), Normal(2), replay=ImagePool(8))
     with pytest.raises(ValueError, match=rf"replay=ImagePool: with moves={type(moves).__name__} G learns through"):
         fit(game, torch.randn(20, 2), images=8, batch=4, moves=moves, device="cpu")
+
+
+def test_that_is_told_before_anything_is_written(organza, tmp_path):
+    words = ("--set", "replay=ImagePool", "--set", "training.moves=Simultaneous")
+    code, _, said = organza("train", "--recipe", "tiny", "--images", "128", *words, "--run", "run")
+    assert code == 2 and "replay=ImagePool: with moves=Simultaneous" in said and not (tmp_path / "run").exists()

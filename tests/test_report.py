@@ -215,6 +215,38 @@ def test_everything_is_escaped(tmp_path):
     assert json.loads(page.text.split("All of plan.json")[1].split("What next")[0]) == plan
 
 
+@pytest.mark.parametrize(
+    ("lr", "data", "said"),
+    [
+        (0.001, "digits", "organza resume {run} --images 20000"),
+        (
+            {"kind": "Linear", "start": 1.0, "end": 0.1, "images": 5000, "hold": 5000},
+            "a b",
+            "organza train 'a b' --recipe",
+        ),
+        (
+            {"kind": "Linear", "start": 1.0, "end": 0.1, "images": 10_000},
+            "array",
+            "organza.train(x, 'quick', images=20000)",
+        ),
+        ({"kind": "Linear", "start": 1.0, "end": 0.0, "images": 5000}, "digits", "organza train digits --recipe quick"),
+        ({"kind": "Linear", "start": 1.0, "end": 0.1, "images": 5000}, "digits", "organza resume {run} --images 20000"),
+        (
+            {"kind": "Linear", "start": 1.0, "end": 0.0, "images": 50_000},
+            "digits",
+            "organza resume {run} --images 20000",
+        ),
+        ({"kind": "Exponential", "start": 1.0, "factor": 0.5, "per": 100}, "digits", "organza resume {run} --images"),
+    ],
+)
+def test_what_is_next_after_the_end_depends_on_the_learning_rate(tmp_path, lr, data, said):
+    plan = json.loads(json.dumps(PLAN))
+    plan["training"]["images"], plan["data"] = 10_000, data
+    plan["training"]["generator_optimizer"]["lr"] = lr
+    text = Page(report.write(make(tmp_path / "run", plan))).text
+    assert said.format(run=tmp_path / "run") in text and text.count("--images") + text.count("images=2") == 1
+
+
 def test_a_path_with_spaces_is_quoted(tmp_path):
     text = Page(report.write(make(tmp_path / "my run", samples=()))).text
     assert f"organza resume '{tmp_path}/my run'" in text.replace("\\", "/")

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import l1_loss, mse_loss
 
+from organza.api import prepare, train
+from organza.data import Data
 from organza.game import Game
 from organza.mixture import Mixture
 from organza.penalty import R1
@@ -189,6 +191,8 @@ def test_mismatch_leaves_out_what_is_no_mismatch():
 
     paid = Mismatch().discriminator(SimpleNamespace(real=torch.randn(4, 2), y=y, critic=critic))
     assert (paid > 0).flatten(1).all(1).tolist() == [False, False, True, False] and (paid == 0).sum() == 12
+    packs = SimpleNamespace(real=paid, y=torch.tensor([1, 2, 3, 3]), critic=lambda x, y: Verdict(torch.ones(2)))
+    assert (Mismatch().discriminator(packs) > 0).tolist() == [True, False]  # (3, 1), (2, 3) and (3, 3), (3, ..)
     alike = torch.zeros(4, 1, 2, 2)
     assert not Mismatch().discriminator(SimpleNamespace(real=paid, y=alike, critic=critic)).any()
 
@@ -201,12 +205,15 @@ def test_mismatch_is_for_a_d_that_is_shown_the_conditions(term):
     Game(G, D, Normal(2), terms=[term], conditional=True)
 
 
-@pytest.mark.parametrize("y", [torch.tensor([[37.5, 0.0]]), torch.tensor([[-2.0, 0.0]])])
-def test_classification_has_a_lower_bound(y):
-    """The binary cross-entropy of numbers outside 0 ... 1 has none: they are refused."""
-    round = looked({"classes": torch.zeros(1, 2)}, {"classes": torch.zeros(1, 2)}, y)
-    with pytest.raises(ValueError, match=r"conditions go from .* to .*; scale them to 0 \.\.\. 1"):
-        Classification().discriminator(round)
+@pytest.mark.parametrize("odd", [37.5, -2.0])
+def test_classification_has_a_lower_bound(odd, tmp_path):
+    """The binary cross-entropy of numbers outside 0 ... 1 has none: they are refused, wherever they stand."""
+    x, y = torch.zeros(300, 1, 8, 8, dtype=torch.uint8), torch.full((300, 2), 0.5)
+    assert Lazy(Classification(), 4).bounded and prepare(Data("x", x, y), "acgan").recipe == "acgan"
+    y[299, 1] = odd
+    with pytest.raises(ValueError, match=r"Classification: the conditions go from .* to .*; scale them to 0 \.\.\. 1"):
+        train((x, y), "acgan", images=64, run=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_feature_matching_is_zero_at_equal_means_alone():

@@ -95,3 +95,11 @@ def test_what_is_constant_stays_so():
 def test_other_values_are_refused(values):
     with pytest.raises(ValueError, match="values"):
         Values.read(values)
+
+
+def test_what_inference_has_made_serves_training() -> None:
+    values, x = Values.of(torch.rand(4, 3)), torch.rand(4, 3, requires_grad=True)
+    with torch.inference_mode():
+        values.restore(torch.rand(2, 3))
+    values.restore(x).sum().backward()
+    assert x.grad is not None and bool((x.grad > 0).all())

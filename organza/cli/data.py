@@ -60,7 +60,7 @@ def _lines(found: Check) -> list[str]:
         *(("same", " = ".join(group)) for group in found.same[:5]),
         ("same", f"and {len(found.same) - 5:,} groups more" if len(found.same) > 5 else ""),
         *(("near", " ~ ".join(pair)) for pair in found.near[:5]),
-        ("near", f"and {len(found.near) - 5:,} pairs more" if len(found.near) > 5 else ""),
+        ("near", f"and {len(found.near) - 5:,} pairs more{' at least' * found.cut}" if len(found.near) > 5 else ""),
         *(("warning", line) for line in found.warnings),
     ]
     return [f"{name:10}  {text}" for name, text in rows if text]

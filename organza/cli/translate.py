@@ -14,6 +14,8 @@ from organza.cli.shell import Device, Json, Seed, Trained, app, show
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from organza.values import Values
+
 __all__ = ["translate"]
 
 
@@ -38,7 +40,8 @@ def translate(
 
     model = api.load(run, device=device)
     wanted = (getattr(model.generator, "condition", None) or (0,))[0]
-    images = list(_images(given))
+    # Of two sets that were joined both have the scale of the whole; a y of its own has its own.
+    images = list(_images(given, model.values if hasattr(model.generator, "directions") else None))
     for image in images:  # all of them, before anything is written
         if wanted and image.channels not in (wanted, wanted - 2):
             raise ValueError(f"{image.name} has {image.channels} channels: this model takes images of {wanted}")
@@ -63,8 +66,8 @@ class _Image(NamedTuple):
     inside: Callable[[Tensor], Tensor]
 
 
-def _images(given: str) -> Iterator[_Image]:
-    """The images of a file, of a folder, in which sizes may differ, or of a data set, whose floats are stretched."""
+def _images(given: str, values: Values | None) -> Iterator[_Image]:
+    """The images of a file, of a folder, in which sizes may differ, or of a data set, by these values or its own."""
     from organza.data import folder, images, open_data
     from organza.values import signed
 
@@ -79,4 +82,4 @@ def _images(given: str) -> Iterator[_Image]:
         raise ValueError(f"{given} holds vectors of {data.x.shape[1]}: give images")
     for i, x in enumerate(data.x):
         called = data.files[i] if data.files else f"{i:06d}"
-        yield _Image(called, len(x), partial(data.x.__getitem__, i), data.values.inside)
+        yield _Image(called, len(x), partial(data.x.__getitem__, i), (values or data.values).inside)

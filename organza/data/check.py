@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from organza.values import Values
+
 from . import pairs
 from .folder import ARCHIVES, side, sizes, tree_at
 from .source import Data, open_data
@@ -62,6 +64,11 @@ class Check:
     same: list[list[str]]
     near: list[list[str]]
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def cut(self) -> bool:
+        """Whether there may be more pairs than ``near``."""
+        return len(self.near) >= _PAIRS
 
     def record(self) -> dict[str, Any]:
         """As JSON; of groups and pairs the first ten, and how many there are."""
@@ -115,11 +122,10 @@ def _equal(x: Tensor) -> list[list[int]]:
 
 def _alike(x: Tensor, again: set[int]) -> Iterator[tuple[int, int]]:
     """The pairs of images that look the same from afar, without those that are there ``again``."""
-    x = x[:_MOST]
+    x, values = x[:_MOST], Values.of(x)
     small = min(_THUMBNAIL, *x.shape[2:])
-    seen = torch.cat([functional.adaptive_avg_pool2d(part.float(), small).flatten(1) for part in x.split(1024)])
-    whole = {torch.uint8: 255.0, torch.uint16: 65535.0}  # of other types the largest number is white
-    seen /= (whole[x.dtype] if x.dtype in whole else 2 * float(x.abs().max()) or 255.0) / 255
+    levels = (127.5 * values.inside(part) for part in x.split(1024))  # 255 from the darkest to the brightest
+    seen = torch.cat([functional.adaptive_avg_pool2d(part, small).flatten(1) for part in levels])
     places = torch.tensor([i for i in range(len(x)) if i not in again])
     seen = seen[places]
     norms, limit = seen.square().sum(1), seen.shape[1] * _NEAR**2

@@ -291,12 +291,18 @@ def _opened(source: Source, split: str, how: How) -> Data:
 
 
 def added(source: str, part: str) -> str:
-    """The source with a part behind it; of two sources behind both, unless one is computed from the other."""
+    """The source with a part that is for files of images behind it; of two sources behind each that has such files."""
     two = pairs.two(source.strip(), names())
     if two is None or not part:
         return source + part
+
+    def of_images(side: str) -> bool:
+        whole = pairs.whole(side)
+        return whole.lower() not in names() and not whole.lower().endswith(arrays.SUFFIXES)
+
     left, word, right = two
-    return f"{left}{part} {word} {right}{'' if pairs.kind(left, word, right) else part}"
+    sides = [of_images(left), of_images(right) and not pairs.kind(left, word, right)]
+    return f"{left}{part * sides[0]} {word} {right}{part * sides[1]}" if any(sides) else source + part
 
 
 def held_out(source: object) -> str | None:

@@ -125,8 +125,10 @@ def scorer(
     return score
 
 
-def conditions(against: Reference, n: int, seed: int) -> Tensor:
+def conditions(against: Reference, n: int, seed: int, values: Values | None = None) -> Tensor:
     """Return n labels as they come in the real data, or the images that are the conditions of its first n, in order.
+
+    Of two sets that are joined they are scaled by ``values``, those of the model's data, if given.
 
     Raises:
         ValueError: If it has none.
@@ -135,7 +137,7 @@ def conditions(against: Reference, n: int, seed: int) -> Tensor:
         raise ValueError(f"the model is conditional and {against.real.name} has no labels: give data that has")
     y = against.real.y.cpu()
     if y.ndim == 4:
-        return comparable(against.real, against.real.values)[:n] if against.real.spec.joined else y[:n]
+        return comparable(against.real, values or against.real.values)[:n] if against.real.spec.joined else y[:n]
     y = y[y >= 0] if not y.is_floating_point() else y  # -1: unlabelled
     if not len(y):
         raise ValueError(f"{against.real.name}: none of the examples has a label")
@@ -228,7 +230,7 @@ def evaluate(
     wanted = applicable(metrics, judged, truth, context)
     found, failed = _measured(wanted, judged, truth, context, "", watch)
     for name, why in failed.items():
-        if metrics is not None:
+        if metrics:
             raise ValueError(f"{name} cannot be measured here: {why}")
         warnings.warn(f"{name} is left out: {why}", stacklevel=2)
     wanted = [*found]
@@ -259,7 +261,10 @@ def evaluate(
         organza=__version__,
         torch=torch.__version__,
     )
-    told = {name: (*flags, f"without a floor: {unknown[name]}") if name in unknown else flags for name in wanted}
+    told = {
+        name: (*flags, f"without a floor, of real examples as samples: {unknown[name]}") if name in unknown else flags
+        for name in wanted
+    }
     below_of = {name: (floor.get(name, []), floor_of) for name in wanted}
     return [score for name in wanted for score in _scores(name, found[name], *below_of[name], told[name], protocol)]
 

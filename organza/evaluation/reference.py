@@ -62,7 +62,8 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
         train = open_data(source)
     except ValueError:  # arrays of a program that is gone, or a file that has moved: then nothing is known of it
         return replace(other, train=None, held=None)
-    _check_digest(train, digest)
+    if digest and train.digest != digest:  # nor of one that has changed
+        return replace(other, train=None, held=None)
     seen = _seen(other.real, train)
     if seen > len(other.real) / 100:
         return replace(other, split=f"{other.split}, {seen:,} of them training examples", train=None, held=None)
@@ -99,14 +100,14 @@ def _renamed(data: Data | None, labels: tuple[str, ...]) -> Any:
         )
     places = torch.tensor([labels.index(name) for name in data.labels], device=data.y.device)
     y = torch.where(data.y < 0, data.y, places[data.y.clamp(min=0)])
-    return replace(data, y=y, labels=labels)
+    data.digest  # noqa: B018  (kept, as the data are the same by other numbers)
+    return data.but(y=y, labels=labels)
 
 
 def _check_digest(train: Data | None, digest: str) -> None:
     if train is not None and digest and train.digest != digest:
         raise ValueError(
-            f"{train.name} is no longer what the run was trained on (the digests differ): put its files back as they "
-            "were, or name it otherwise, and give real examples by --data"
+            f"{train.name} is no longer what the run was trained on (the digests differ): give real examples by --data"
         )
 
 

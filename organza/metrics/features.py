@@ -16,6 +16,7 @@ $ORGANZA_CACHE/features (~/.cache/organza where that is not set) by the digest o
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -99,7 +100,12 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
     if isinstance(which, nn.Module):
         name = type(which).__name__
         return Extractor(
-            name, f"FD-{name}", _digest(which, repr(which)), "none", lambda x: _said(which(_signed(x))), which
+            name,
+            f"FD-{name}",
+            _digest(which, re.sub(r" at 0x[0-9a-f]+", "", repr(which))),
+            "none",
+            lambda x: _said(which(_signed(x))),
+            which,
         )
     makers: dict[str, Callable[[], Extractor]] = {
         "digits": _digits,

@@ -91,7 +91,7 @@ class Fourier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with exact(x):
-            phase = x @ self.f  # (B, m)
+            phase = x.to(self.f.dtype) @ self.f  # (B, m)
         return torch.cat([x, self.a * torch.cat([phase.sin(), phase.cos()], 1)], 1)
 
 

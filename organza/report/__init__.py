@@ -161,20 +161,21 @@ def _next(path: str, plan: Mapping[str, Any], shown: int, aim: int) -> str:
     elif shown < aim:
         more |= {"Train on, to the length that was planned:": f"organza resume {run}"}
     elif _spanned(plan, aim):
-        data, recipe = (shlex.quote(str(plan.get(name))) for name in ("data", "recipe"))
-        more |= {
-            "A better one, anew, as the learning rate has fallen to its end (with what was set by --set, if anything):":
-            f"organza train {data} --recipe {recipe} --images {images}"
-        }  # fmt: skip
+        data, recipe = (str(plan.get(name)) for name in ("data", "recipe"))
+        words = "A longer one, anew, as the learning rate has fallen to its end (with what else was set, if anything):"
+        anew = f"organza train {shlex.quote(data)} --recipe {shlex.quote(recipe)} --images {images}"
+        more |= {words: f"organza.train(x, {recipe!r}, images={images})" if data == "array" else anew}
     else:
         more |= {"Train on, to twice the images:": f"organza resume {run} --images {images}"}
     return "\n".join(f"<p>{words}</p><pre>{escape(code)}</pre>" for words, code in more.items())
 
 
 def _spanned(plan: Mapping[str, Any], aim: int) -> bool:
-    """Whether a learning rate changes over the whole run, so that its end is no place to go on from."""
+    """Whether a learning rate falls over just this run, or to 0 before, so that its end is no place to go on from."""
     training = _settings(plan)
     rules = (training.get(f"{player}_optimizer") for player in ("generator", "discriminator"))
     rates = [rule.get("lr") for rule in rules if isinstance(rule, Mapping)]
-    ends = [rate.get("hold", 0) + rate.get("images", 0) for rate in rates if isinstance(rate, Mapping)]
-    return 0 < aim <= max(ends, default=0)
+    falls = [
+        (rate.get("hold", 0) + rate.get("images", 0), rate.get("end")) for rate in rates if isinstance(rate, Mapping)
+    ]
+    return any(last == aim or (0 < last <= aim and end == 0) for last, end in falls)

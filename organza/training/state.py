@@ -25,7 +25,7 @@ from organza.round import Batch, Draw, Player, Round, key
 from organza.schedule import at
 from organza.training.settings import Training
 
-__all__ = ["Diverged", "State", "changed"]
+__all__ = ["Diverged", "State", "changed", "check"]
 
 
 _ADVICE = "lower the learning rate, or raise the weight of R1 (gamma)"
@@ -47,18 +47,7 @@ class State:
     """
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
-        for name in ("batch", "generator_batch"):
-            if getattr(training, name) % (world() * training.accumulate):
-                raise ValueError(
-                    f"{name}={getattr(training, name)}: must be a multiple of {world()} processes times "
-                    f"accumulate={training.accumulate}"
-                )
-        if world() > 1 and training.moves.whole:
-            name = type(training.moves).__name__
-            raise ValueError(f"moves={name}: needs the whole batch in one process, there are {world()}")
-        if game.replay is not None and training.moves.through:
-            name, pool = type(training.moves).__name__, type(game.replay).__name__
-            raise ValueError(f"replay={pool}: with moves={name} G learns through what D is shown, its newest fakes")
+        check(game, training, data)
         self.game = game.to(device).train()
         self.channels_last = training.channels_last and any(weight.ndim == 4 for weight in game.parameters())
         if self.channels_last:
@@ -304,6 +293,31 @@ class State:
         self.sums = {name: value.to(self.device) for name, value in groups["evidence"].items()}
         self.counts, self.skipped = dict(record["counts"]), dict(record.get("skipped", {}))
         self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
+
+
+def check(game: Game, training: Training, data: Data) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        ValueError: If the batch cannot be cut so, or game, moves and data do not suit each other.
+    """
+    for name in ("batch", "generator_batch"):
+        if getattr(training, name) % (world() * training.accumulate):
+            raise ValueError(
+                f"{name}={getattr(training, name)}: must be a multiple of {world()} processes times "
+                f"accumulate={training.accumulate}"
+            )
+    moves = type(training.moves).__name__
+    if world() > 1 and training.moves.whole:
+        raise ValueError(f"moves={moves}: needs the whole batch in one process, there are {world()}")
+    if game.replay is not None and training.moves.through:
+        pool = type(game.replay).__name__
+        raise ValueError(f"replay={pool}: with moves={moves} G learns through what D is shown, its newest fakes")
+    bounded = [term.name for term in game.terms if term.bounded]
+    if bounded and data.y is not None and data.y.ndim == 2:
+        low, high = (float(end) for end in data.y.aminmax())
+        if low < 0 or high > 1:
+            raise ValueError(f"{bounded[0]}: the conditions go from {low:g} to {high:g}; scale them to 0 ... 1")
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
