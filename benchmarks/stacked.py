@@ -5,7 +5,8 @@
 
 Trains as a user does on 128,000 images of three digits of MNIST chosen by chance, without labels, and every so many
 images lets our digits classifier read 26,000 samples of G's moving average: the modes, of 1,000, that it sees, and the
-KL divergence of their shares to even ones, in nats.  Prints the curve as JSON, the seconds without those of judging.
+KL divergence of their shares to even ones, in nats.  Prints the curve as JSON, with the minutes since the first line of
+the log, judging included.
 """
 
 from __future__ import annotations
@@ -47,9 +48,12 @@ def main() -> None:
         device=given.device,
         changes=changes,
     )
+    begin = now = 0.0
     for record in Run(given.run).records():
+        now = record.get("time", now)
+        begin = begin or now
         if "stacked-modes" in record:
-            print(json.dumps(record))
+            print(json.dumps({**record, "minutes": round((now - begin) / 60, 1)}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from organza import lab
 from organza.lab import convergence, divergences, function_space, stability
 from organza.lab.experiment import Bench, Outcome, between, double, least, most, near, number
 from organza.objective import Minimax, Wasserstein
-from organza.theory import Gaussian, js
+from organza.theory import Gaussian, Mixture, js
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,8 @@ def test_a_fit_finds_a_gaussian():
 
 
 def test_which_divergences_take_one_hump():
-    """Of two humps at -1 and 1, one Gaussian under JSD covers both, and under the non-saturating loss takes one."""
+    """Of two humps at -1 and 1, one Gaussian under JSD covers both, and under the non-saturating loss takes one; of
+    humps at -2 and 2 it takes one under JSD too."""
     fits = {
         name: divergences.fitted(score)
         for name, score in divergences.FITS.items()
@@ -120,6 +121,9 @@ def test_which_divergences_take_one_hump():
     (covering, taking) = fits["Jensen–Shannon (minimax)"], fits["KL(q ‖ p) − 2 JSD (non-saturating)"]
     assert abs(covering[0]) < 0.05 and covering[1] > 0.8
     assert abs(abs(taking[0]) - 1) < 0.05 and taking[1] < 0.3
+    wide = Mixture([Gaussian(-2, 0.25), Gaussian(2, 0.25)])
+    far = divergences.fitted(lambda q: js(wide, q, 1e-9).value, 2.0)
+    assert abs(abs(far[0]) - 2) < 0.05 and far[1] < 0.3
 
 
 def test_small_steps_descend_and_large_ones_do_not():

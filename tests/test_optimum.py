@@ -8,11 +8,21 @@ from test_objective import EVERY, KNOWN, laws
 from torch.nn.functional import softplus
 
 from organza.energy import EnergyMargin
-from organza.objective import Hinge, LeastSquares, Minimax, NonSaturating, Objective, RelativisticLogistic, Wasserstein
+from organza.objective import (
+    FGAN,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Objective,
+    RelativisticLogistic,
+    Wasserstein,
+)
 from organza.theory import (
     D_star,
     Gaussian,
     Mixture,
+    Uniform,
     V,
     best,
     cost,
@@ -128,6 +138,26 @@ def test_no_bound_where_there_may_be_several_peaks():
     assert best(Bumpy(), *laws(0)).error == math.inf
 
 
+class TwoPeaks(Objective):
+    """A loss of pairs that is not convex: Newton's way from 0 ends on the lower of two peaks of V."""
+
+    paired = True
+
+    def discriminator(self, real_logits, fake_logits):
+        t = real_logits - fake_logits
+        return t**2 * (t - 3) ** 2 - t
+
+    def generator(self, real_logits, fake_logits):
+        return fake_logits
+
+
+def test_what_may_have_another_peak_is_not_certified():
+    p, q = torch.tensor([1.0, 0.0]).double(), torch.tensor([0.0, 1.0]).double()
+    found = best(TwoPeaks(), p, q, (-5.0, 5.0))
+    assert found.value < 1 < float(V(TwoPeaks(), p, q, torch.tensor([3.0, 0.0]).double())) and found.error == math.inf
+    assert best(RelativisticLogistic(), *laws(1)).error < 1e-6
+
+
 def test_one_sided_smoothing_and_its_equilibrium():
     """D* = s p / (p + q): at p = q it says s / 2, and V is s log(s/2) + (2 - s) log(1 - s/2), not -log 4."""
     for s in (1.0, 0.9, 0.7):
@@ -144,6 +174,25 @@ def test_theorem_1_by_quadrature():
     assert cost(NonSaturating(), P, Q).value == pytest.approx(found.value, abs=1e-12)
     assert cost(Minimax(), P, P).value == pytest.approx(-math.log(4), abs=1e-10)
     assert cost(Hinge(), P, Q).value == pytest.approx(-2 + 2 * tv(P, Q).value, abs=1e-6)
+
+
+@pytest.mark.parametrize("apart", [0.5, 2.0, 3.0, 5.0])
+def test_the_cost_of_f_gans_is_their_divergence_however_far_apart(apart):
+    """The best logits grow without bound, to 22,000 at x = -2 for laws 5 apart: none is cut."""
+    p, q = Gaussian(0, 1), Gaussian(apart, 1)
+    found = {name: cost(FGAN(name), p, q) for name in ("pearson", "kl", "reverse-kl")}
+    assert found["pearson"].value == pytest.approx(math.exp(apart**2) - 1, rel=1e-9)
+    assert found["kl"].value == pytest.approx(apart**2 / 2, rel=1e-9)
+    assert found["reverse-kl"].value == pytest.approx(apart**2 / 2, rel=1e-9)
+    assert all(each.error < 1e-6 * max(1, each.value) for each in found.values())
+
+
+def test_a_cost_that_is_no_number_is_not_certified():
+    """Where q has no mass and p has, V of the KL grows for ever; of laws far apart it leaves the range of numbers."""
+    assert cost(FGAN("kl"), Uniform(0, 2), Uniform(0, 1)).error == math.inf
+    far = cost(FGAN("kl"), Gaussian(0, 1), Gaussian(30, 1))
+    assert far.error == math.inf and far.value == pytest.approx(450)
+    assert cost(Minimax(), Uniform(0, 2), Uniform(0, 1)).error < 1e-9  # of which nothing is lost
 
 
 def test_no_other_D_reaches_the_cost():

@@ -81,8 +81,8 @@ def run(bench: Bench) -> Outcome:
         most("C + log 4 at the end, eta = 1", abs(halving[0][-1]), 1e-6),
         most("distance to p − 2^−t of the first, eta = 1", off, 1e-12),
         least("largest rise of C, eta = 2.5", _rise(large[0]), 1e-3, planted=True),
-        most("networks, k = 1: C + log 4 at the end", story.C, 0.05),
-        most("networks, k = 1: C + log 4, end over start", story.C / nets[0], 0.1),
+        most("networks, k = 1: C + log 4 of G's average at the end", story.C, 0.05),
+        most("networks, k = 1: C + log 4 of G's average, end over start", story.C / nets[0], 0.1),
         least("networks, k = 1: largest rise of C", _rise(nets), 1e-3, planted=True),
     ]
     _draw(bench, (p, small[1]), (small[0], halving[0], large[0]), story)

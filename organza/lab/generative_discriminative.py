@@ -28,8 +28,8 @@ p(x, y) fall short of that of the law itself by at most 0.03; p(x, y) draws the 
 0.05.  That an outlier, uniform in a box and 5 standard deviations from every heap, has a lower density than a typical
 point is seen by each generator with an AUC of at least 0.9; planted, the classifier's doubt has at most 0.5 (it is
 surer of outliers than of data).  Digits: with 1,000 labels the accuracy on D's features exceeds that on the random
-network's by at least 0.015, and that on pixels by at least 0.005; with all 10,000 it differs from that on pixels by at
-most 0.02, which itself is at least 0.9, so that the probe is no straw man.
+network's by at least 0.015, and falls short of that on pixels by at most 0.01; with all 10,000 it differs from that on
+pixels by at most 0.02, which itself is at least 0.9, so that the probe is no straw man.
 """
 
 from __future__ import annotations

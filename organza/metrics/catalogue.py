@@ -121,7 +121,7 @@ def _classes(fake: Side, real: Side, context: Context) -> list[Found]:
         "shares": [round(float(p), 6) for p in shares],
         "real_shares": [round(float(p), 6) for p in wanted],
         "divergence": classes.class_divergence(shares, wanted),
-        "divergence_floor": (int((wanted > 0).sum()) - 1) / (2 * len(fake)),
+        "divergence_floor": (int((wanted > 0).sum()) - 1) / 2 * (1 / len(fake) + 1 / len(real)),
     }
     confidence = fake.features.logits.softmax(1).amax(1)
     details["median_confidence"] = float(confidence.median())

@@ -149,9 +149,13 @@ def _relative(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def weigh(law: Law, f: Tensor, x: Tensor) -> Tensor:
-    """The density at x times f, 0 where the density is 0 whatever f is."""
-    density = law.log_prob(x).exp()
-    return torch.where(density > 0, density * f, 0.0)
+    """The density at x times f, by their logarithms, as a small one and a large f may each leave the range of numbers.
+
+    It is 0 where the density is 0 whatever f is, or too small for a number and f too large.
+    """
+    log = law.log_prob(x)
+    none = (log == -math.inf) | (f.isinf() & (log.exp() == 0))
+    return torch.where(none, 0.0, f.sign() * (log + f.abs().log()).exp())
 
 
 def over(f: Callable[[Tensor], Tensor], p: Law, q: Law, tolerance: float | None) -> Estimate:

@@ -8,8 +8,8 @@ losses; together they follow the vector field
 whose zero is the equilibrium (0, 0).  Its Jacobian's eigenvalues tell what happens near it in continuous time: towards
 it if all real parts are below 0, around it if they are 0.  A discrete move with learning rate h is a map F of
 (psi, theta), and what counts is the largest modulus of its Jacobian's eigenvalues, the spectral radius: below 1 it
-converges.  For simultaneous steps the eigenvalues of F are 1 + h lambda, so that a purely imaginary lambda always
-diverges.
+converges.  For simultaneous steps the eigenvalues of F are 1 + h lambda, so that with a purely imaginary lambda they
+always leave the equilibrium; how far is not told by eigenvalues.
 
 With the objective of Wasserstein the game is bilinear, min_theta max_psi psi . A theta.
 

@@ -37,7 +37,8 @@ class Best(NamedTuple):
     Attributes:
         logits: D*, (n,), within the box; up to a constant where V does not see one.
         value: V there.
-        error: No D within that box is better by more than this; infinite if V may have more than one peak.
+        error: No D within that box is better by more than this, as far as the points that are asked tell; infinite if
+            V may have more than one peak.
         inside: Whether D* lies inside of the box: it does not if V grows for ever, as Wasserstein's does, or levels
             off, as the logistic losses' does where one law has no mass.
         unique: Whether other logits are worse, but for a constant.
@@ -78,15 +79,16 @@ def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] | 
     r"""Find the best D on a finite support, from the losses alone, and bound how far from the best it is.
 
     Where V falls into one function of each logit, the sign of its slope brackets each, if it changes only once: 481
-    points of the box are asked.  Elsewhere Newton's steps climb, and if V is concave no v* in the box [low, high]^n is
-    better than its linearisation says: :math:`V(v^*) \le V(v) + \nabla V(v) \cdot (v^* - v)`.
+    points of the box are asked.  Elsewhere Newton's steps climb, and if V is concave, as it is where the loss of a pair
+    is convex, no v* in the box [low, high]^n is better than its linearisation says:
+    :math:`V(v^*) \le V(v) + \nabla V(v) \cdot (v^* - v)`.
 
     Arguments:
         objective: Any, of the package or your own.
         p: The data's probabilities, (n,), float64.
         q: The model's, (n,).
         box: The lowest and the highest logit allowed: (-60, 0) for minus an energy.  If not given, (-60, 60), and
-            (-1e8, 1e8) where that is too narrow; the error then bounds what lies beyond.
+            (-1e8, 1e8) where that is too narrow; the error then bounds what lies beyond, as far as that.
 
     Raises:
         ValueError: If p and q are not two laws on the same points.
@@ -121,8 +123,7 @@ def _best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float]) 
         slopes = torch.stack([_own_slopes(objective, p, q, end).abs() for end in (low, high)])
         gain = (slopes.amax(0) * (high - low)).sum()
     else:
-        logits = _climbed(objective, p, q, box)
-        peak = bool(torch.linalg.eigvalsh(_hessian(objective, p, q, logits)).max() < 1e-9)
+        logits, peak = _climbed(objective, p, q, box), _convex(objective, box)
         slope = _slope(objective, p, q, logits)
         gain = torch.maximum(slope * (box[1] - logits), slope * (box[0] - logits)).sum()
     hessian = _hessian(objective, p, q, logits)
@@ -159,9 +160,12 @@ def D_star(objective: Objective, p: Law, q: Law) -> Callable[[Tensor], Tensor]:
         )
 
     def D(x: Tensor) -> Tensor:
-        log_p, log_q = p.log_prob(x), q.log_prob(x)
-        most = torch.maximum(log_p, log_q).clamp(min=-1e300)  # only the ratio counts, and densities underflow
-        logits = objective.optimum((log_p - most).exp(), (log_q - most).exp())
+        # Only the ratio counts, and densities underflow: half of it to either side, where it is not beyond all numbers.
+        log_p, log_q = (law.log_prob(x).clamp(min=-1e300) for law in (p, q))
+        gap, most = log_p - log_q, torch.maximum(log_p, log_q)
+        half = gap.clamp(-1400, 1400) / 2
+        near = [torch.where(gap.abs() < 1400, h, log - most).exp() for h, log in ((half, log_p), (-half, log_q))]
+        logits = objective.optimum(*near)
         assert logits is not None
         return logits
 
@@ -173,20 +177,34 @@ def value(
 ) -> Estimate:
     """Return V(D, G) for two densities and any D, x (n, d) -> logits (n,), by quadrature.
 
+    Where D is infinitely sure, as the best D is where one law has no mass, its logit is taken to be 10,000; if that
+    is not as good as 100,000, the error is infinite, as it is where V leaves the range of numbers.
+
     Raises:
         ValueError: If the objective judges pairs, whose V is an integral over twice as many dimensions.
     """
     if not separable(objective):
         raise ValueError(f"{type(objective).__name__} judges pairs; take V on a finite support")
 
-    def integrand(x: Tensor) -> Tensor:
-        logits = _finite(D(x))
-        zero = torch.zeros_like(logits)
-        real = objective.discriminator(logits, zero)
-        fake = objective.discriminator(zero, logits) - objective.discriminator(zero, zero)
-        return -weigh(p, real, x) - weigh(q, fake, x)
+    sure, lost = False, list[bool]()
 
-    return over(integrand, p, q, tolerance)
+    def taken(far: float) -> Estimate:
+        def integrand(x: Tensor) -> Tensor:
+            nonlocal sure
+            logits = D(x)
+            sure = sure or bool(logits.isinf().any())
+            logits = logits.nan_to_num(nan=math.nan, posinf=far, neginf=-far)
+            zero = torch.zeros_like(logits)
+            real = objective.discriminator(logits, zero)
+            fake = objective.discriminator(zero, logits) - objective.discriminator(zero, zero)
+            lost.append(bool((real.isinf() | fake.isinf()).any()))
+            return -weigh(p, real, x) - weigh(q, fake, x)
+
+        return over(integrand, p, q, tolerance)
+
+    found = taken(1e4)
+    known = math.isfinite(found.value) and not any(lost) and (not sure or abs(taken(1e5).value - found.value) <= 1e-8)
+    return found if known else found._replace(error=math.inf)
 
 
 def cost(objective: Objective, p: Law, q: Law, tolerance: float | None = None) -> Estimate:
@@ -207,11 +225,6 @@ def kantorovich(p: Law, q: Law, x: Tensor) -> Tensor:
     middle = ((x[1:] + x[:-1]) / 2)[:, None]
     rise = torch.sign(q.cdf(middle) - p.cdf(middle)) * x.diff()
     return torch.cat([rise.new_zeros(1), rise.cumsum(0)])
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Logits without infinities: where one law has no mass at all the best D is infinitely sure."""
-    return logits.clamp(-1e4, 1e4)
 
 
 def _slope(objective: Objective, p: Tensor, q: Tensor, logits: Tensor) -> Tensor:
@@ -252,6 +265,24 @@ def _unimodal(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, floa
     slopes = _own_slopes(objective, p, q, torch.linspace(*box, 481, dtype=torch.float64).expand(len(p), -1))
     fallen = (slopes < 0).cummax(dim=1).values
     return not bool((fallen & (slopes > 0)).any())
+
+
+def _convex(objective: Objective, box: tuple[float, float]) -> bool:
+    """Whether D's loss of a pair is convex in both logits, so that V is concave, as far as 33 x 33 points of the box,
+    densest in its middle, tell."""
+    t = torch.linspace(-1, 1, 33, dtype=torch.float64) ** 3
+    points = (box[0] + box[1]) / 2 + (box[1] - box[0]) / 2 * t
+    with torch.enable_grad():
+        r, f = (each.flatten().requires_grad_() for each in torch.meshgrid(points, points, indexing="ij"))
+        slopes = torch.autograd.grad(objective.discriminator(r, f).sum(), (r, f), create_graph=True)
+        rows = [
+            torch.autograd.grad(s.sum(), (r, f), retain_graph=True, materialize_grads=True)
+            if s.requires_grad
+            else (0 * r, 0 * f)
+            for s in slopes
+        ]
+    hessians = torch.stack([torch.stack(row, -1) for row in rows], -2)  # (1089, 2, 2)
+    return bool(torch.linalg.eigvalsh(hessians).min() > -1e-9)
 
 
 def _climbed(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float]) -> Tensor:
