@@ -260,15 +260,18 @@ def lengthened(plan: Plan, done: int, images: int, most: bool = False) -> Plan:
     """
     if images < done:
         raise ValueError(f"images={images}: the run has already seen {done}; give a larger total")
-    training, end = plan.play(), max(done, plan.training["images"])
+    training, end = plan.play(), plan.training["images"]
     rules = (training.generator_optimizer, training.discriminator_optimizer)
-    if images > end and not any(at(rule.lr, end) for rule in rules):
-        if not most or done == end:
-            raise ValueError(
-                f"the learning rates are 0 from image {end} on, and nothing more would be learnt; "
-                f"a longer run is a new one: organza train ... --images {images}"
-            )
-        images = end
+
+    def taught(images: int) -> bool:
+        return any(at(rule.lr, images) != 0 for rule in rules)
+
+    if images > done and (not taught(done) or (images > end > done and not taught(end) and not most)):
+        raise ValueError(
+            f"the learning rates are 0 from image {max(done, end)} on, and nothing more would be learnt; "
+            f"a longer run is a new one: organza train ... --images {images}"
+        )
+    images = end if images > end > done and not taught(end) else images
     return plan.set({"training.images": images})
 
 

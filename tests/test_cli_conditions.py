@@ -110,7 +110,8 @@ def test_labels_as_folders_stay_in_the_folder_that_was_asked_for(organza, run) -
     before = {str(path) for path in Path().rglob("*.png")}
     assert organza("sample", "mine", "-n", "2", "--out", "in/made/")[0] == 0
     made = {str(path) for path in Path().rglob("*.png")} - before
-    assert len(made) == 4 and all(Path(path).parent.parent == Path("in/made") for path in made), made
+    assert len(made) == 4 and {Path(path).parent.name for path in made} == {"%2E%2E", "C%3A%5Cx%2Fy"}, made
+    assert all(Path(path).parent.parent == Path("in/made") for path in made)
     Path("mine/config.json").write_text(json.dumps(config | {"labels": [1, 2]}))
     code, _, err = organza("sample", "mine")
     assert code == 2 and "labels must be a list of texts" in err

@@ -27,8 +27,8 @@ from organza.run import Run
 from organza.term import Term
 from organza.training import Diverged, Judge, OutOfMemory, State, Unwritten, fit
 
-RING = ("train", "ring", "--recipe", "modes", "--images", "8192")
-RING += tuple(f"--set=training.{part}" for part in ("log_every=1024", "sample_every=0", "save_every=2048", "threads=1"))
+RING = ("train", "ring", "--recipe", "modes", "--images", "4096")
+RING += tuple(f"--set=training.{part}" for part in ("log_every=1024", "sample_every=0", "save_every=1024", "threads=1"))
 
 
 def command(*words: str, limit: int | None = None, code: int = 0) -> str:
@@ -53,10 +53,10 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     command(*RING, "--run", str(whole))
     shutil.copytree(whole, run)
-    shutil.rmtree(run / "checkpoints/8192")
+    shutil.rmtree(run / "checkpoints/4096")
     said = command("resume", str(run), limit=100_000, code=2)
     assert "cannot be written (File too large)" in said and "organza resume" in said and "Traceback" not in said
-    assert Run(run).checkpoints() == [6144] and not list((run / "checkpoints").glob(".*"))
+    assert Run(run).checkpoints() == [3072] and not list((run / "checkpoints").glob(".*"))
     command("resume", str(run))
     assert weights(run) == weights(whole)
 

@@ -143,6 +143,7 @@ def test_sliced_noise_misses_no_slice():
     )
 
 
+@pytest.mark.slow  # .ci/run performs all experiments but one
 def test_the_command(organza):
     """A quick experiment whole."""
     code, out, _ = organza("lab", "stability", "--processes", "1", "--out", "here")

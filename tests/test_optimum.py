@@ -193,6 +193,13 @@ def test_a_cost_that_is_no_number_is_not_certified():
     far = cost(FGAN("kl"), Gaussian(0, 1), Gaussian(30, 1))
     assert far.error == math.inf and far.value == pytest.approx(450)
     assert cost(Minimax(), Uniform(0, 2), Uniform(0, 1)).error < 1e-9  # of which nothing is lost
+    squared = cost(FGAN("hellinger"), Uniform(0, 2), Uniform(0, 1))  # whose loss of fakes is infinite where q is 0
+    assert squared.value == pytest.approx(2 - math.sqrt(2)) and squared.error < 1e-6
+    assert cost(Hinge(), Uniform(0, 2), Uniform(0, 1)).error < 1e-6
+    beyond = value(
+        Wasserstein(), Uniform(0, 2), Uniform(0, 1), lambda x: torch.full((len(x),), math.inf).double() * x[:, 0]
+    )
+    assert beyond.error == math.inf  # of an infinite logit no number will do
 
 
 def test_no_other_D_reaches_the_cost():

@@ -60,7 +60,9 @@ def test_a_part_is_added_to_both_sides(two) -> None:
     assert (added("a", "[resize=4]"), added("a from b", "")) == ("a[resize=4]", "a from b")
     assert added("digits and b", "[resize=28]") == "digits and b[resize=28]"  # of which only files take it
     assert added("x.npy and a", "[resize=4]") == "x.npy and a[resize=4]"
-    assert added("digits and mnist", "[resize=4]") == "digits and mnist[resize=4]"  # to be refused
+    assert added("digits and mnist", "[resize=4]") == "digits[resize=4] and mnist"  # to be refused
+    with pytest.raises(ValueError, match="are for folders and archives"):
+        open_data(added("digits from edges", "[resize=14]"))
     assert open_data(added("a from b", "[resize=4]")).spec.condition == (3, 4, 4)
 
 

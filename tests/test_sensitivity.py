@@ -16,6 +16,8 @@ from torch.nn import functional
 from organza.data import Data, open_data
 from organza.evaluation import Reference, evaluate
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
 N = 1000
 METRICS = ["frechet", "kernel", "neighbours", "inception-score", "classes", "diversity"]

@@ -10,8 +10,10 @@ from PIL import Image
 
 import organza as oz
 from organza import api
+from organza.decision import lengthened
 from organza.model import Model
 from organza.nn import TranslatorPair, UNetGenerator
+from organza.picture import to_uint8
 from organza.plan import Plan
 from organza.prior import Normal
 from organza.recipes import RECIPES, reduced
@@ -175,3 +177,41 @@ def test_a_part_of_a_pair_names_the_run(organza) -> None:
     assert run.name == "x-fold-4-0-from-x-fold-4-0-pix2pix-1"
     plan = Plan.read({k: v for k, v in json.loads((run / "plan.json").read_text()).items() if k != "organza"})
     assert plan.data == data and reduced(RECIPES["pix2pix"](oz.open_data(data).spec)).recipe == "pix2pix"
+
+
+def test_a_longer_run_is_one_that_learns_to_its_end() -> None:
+    """Where both rates are 0 nothing more is learnt: a total beyond is refused, minutes are cut to where they are."""
+    data = oz.open_data("digits[:40] from gray")
+    falling = api.prepare(data, "pix2pix", 1000)
+    assert lengthened(falling, 400, 1000).training["images"] == 1000
+    assert lengthened(falling, 400, 3000, most=True).training["images"] == 1000
+    early = falling.set({f"training.{player}_optimizer.lr.images": 100 for player in ("generator", "discriminator")})
+    for plan, done, images, most in (
+        (falling, 400, 3000, False),
+        (falling, 1000, 3000, True),
+        (early, 700, 900, False),
+    ):
+        with pytest.raises(ValueError, match="a longer run is a new one: organza train"):
+            lengthened(plan, done, images, most)
+    steady = api.prepare(oz.open_data("digits[:40]"), "tiny", 1000)
+    assert lengthened(steady, 1000, 3000).training["images"] == 3000
+    with pytest.raises(ValueError, match="the run has already seen 1000"):
+        lengthened(steady, 1000, 500)
+
+
+def test_floats_of_two_sets_have_the_scale_of_both(organza) -> None:
+    """What was trained as a part of a joined set is translated by the joint scale; bytes by their own."""
+    chance = np.random.default_rng(0)
+    np.save("a.npy", 0.4 * chance.random((6, 1, 24, 24), np.float32))
+    np.save("b.npy", chance.random((6, 1, 24, 24), np.float32))
+    words = ("--recipe", "cyclegan", "--images", "4", *SETTINGS, "--set", "generator.blocks=1", "--run", "run")
+    assert organza("train", "a.npy and b.npy", *words)[0] == 0
+    model, x = api.load("run", device="cpu"), torch.from_numpy(np.load("a.npy"))
+    assert organza("translate", "run", "a.npy", "--out", "floats")[0] == 0
+    made = np.array(Image.open("floats/000000.png")).astype(int)
+    told = to_uint8(model.translate(model.values.inside(x[:1])))[0, 0].numpy().astype(int)
+    assert abs(made - told).max() <= 1
+    np.save("bytes.npy", (255 * x.numpy()).round().astype(np.uint8))
+    assert organza("translate", "run", "bytes.npy", "--out", "bytes")[0] == 0
+    told = to_uint8(model.translate(torch.from_numpy(np.load("bytes.npy"))[:1]))[0, 0].numpy().astype(int)
+    assert abs(np.array(Image.open("bytes/000000.png")).astype(int) - told).max() <= 1

@@ -178,9 +178,13 @@ def _label(text: str, known: list[str], classes: int) -> int | list[float]:
 
 
 def _folder(labels: list[str], place: int) -> str:
-    """A label as the name of a folder, whoever chose it: within the one that was asked for, and no other label's."""
-    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", labels[place]).strip(" .")
-    return plain if plain == labels[place] else f"{plain}-{place}"
+    """A label as the name of a folder, whoever chose it: within the one that was asked for, and no other label's but
+    where a disk takes small and capital letters for the same."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode())
+
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*%]|^[ .]+|[ .]+$|^$', escaped, labels[place]) or "%"
 
 
 def _check_suffix(target: str, *allowed: str) -> None:

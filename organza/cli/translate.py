@@ -40,8 +40,9 @@ def translate(
 
     model = api.load(run, device=device)
     wanted = (getattr(model.generator, "condition", None) or (0,))[0]
-    # Of two sets that were joined both have the scale of the whole; a y of its own has its own.
-    images = list(_images(given, model.values if hasattr(model.generator, "directions") else None))
+    # Of two sets of floats that were joined both have the scale of the whole; all else has its own.
+    shared = hasattr(model.generator, "directions") and model.values is not None and not model.values.most
+    images = list(_images(given, model.values if shared else None))
     for image in images:  # all of them, before anything is written
         if wanted and image.channels not in (wanted, wanted - 2):
             raise ValueError(f"{image.name} has {image.channels} channels: this model takes images of {wanted}")
@@ -67,7 +68,7 @@ class _Image(NamedTuple):
 
 
 def _images(given: str, values: Values | None) -> Iterator[_Image]:
-    """The images of a file, of a folder, in which sizes may differ, or of a data set, by these values or its own."""
+    """The images of a file, of a folder, in which sizes may differ, or of a data set, floats by these values if any."""
     from organza.data import folder, images, open_data
     from organza.values import signed
 
@@ -80,6 +81,7 @@ def _images(given: str, values: Values | None) -> Iterator[_Image]:
     data = open_data(given)
     if data.x.ndim != 4:
         raise ValueError(f"{given} holds vectors of {data.x.shape[1]}: give images")
+    values = data.values if values is None or data.values.most else values
     for i, x in enumerate(data.x):
         called = data.files[i] if data.files else f"{i:06d}"
-        yield _Image(called, len(x), partial(data.x.__getitem__, i), (values or data.values).inside)
+        yield _Image(called, len(x), partial(data.x.__getitem__, i), values.inside)

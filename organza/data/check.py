@@ -68,12 +68,16 @@ class Check:
     @property
     def cut(self) -> bool:
         """Whether there may be more pairs than ``near``."""
-        return len(self.near) >= _PAIRS
+        return len(self.near) >= _PAIRS or self.count > _MOST
 
     def record(self) -> dict[str, Any]:
         """As JSON; of groups and pairs the first ten, and how many there are."""
         found = asdict(self) | {"same": self.same[:_NAMED], "near": self.near[:_NAMED]}
-        return found | {"copies": sum(len(group) - 1 for group in self.same), "near_pairs": len(self.near)}
+        return found | {
+            "copies": sum(len(group) - 1 for group in self.same),
+            "near_pairs": len(self.near),
+            "near_cut": self.cut,
+        }
 
 
 def check(source: str) -> tuple[Check, Data]:

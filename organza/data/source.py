@@ -302,7 +302,9 @@ def added(source: str, part: str) -> str:
 
     left, word, right = two
     sides = [of_images(left), of_images(right) and not pairs.kind(left, word, right)]
-    return f"{left}{part * sides[0]} {word} {right}{part * sides[1]}" if any(sides) else source + part
+    if not any(sides):  # it is said of the first what it does not take
+        sides[0] = True
+    return f"{left}{part * sides[0]} {word} {right}{part * sides[1]}"
 
 
 def held_out(source: object) -> str | None:

@@ -62,11 +62,11 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
         train = open_data(source)
     except ValueError:  # arrays of a program that is gone, or a file that has moved: then nothing is known of it
         return replace(other, train=None, held=None)
-    if digest and train.digest != digest:  # nor of one that has changed
-        return replace(other, train=None, held=None)
     seen = _seen(other.real, train)
     if seen > len(other.real) / 100:
         return replace(other, split=f"{other.split}, {seen:,} of them training examples", train=None, held=None)
+    if digest and train.digest != digest:  # nor of one that has changed
+        return replace(other, train=None, held=None)
     return Reference(other.real, other.split, train, train)
 
 

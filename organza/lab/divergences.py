@@ -111,9 +111,11 @@ def pull(objective: Objective, delta: float) -> float:
         loss = objective.generator(None, logits)
     (slope,) = torch.autograd.grad(loss.sum(), x)
     known = slope[:, 0].isfinite()
-    if float(at_q[~known].sum()) > 1e-6:  # where the laws are so far apart that D*'s slope is no number
+    # Where the laws are so far apart that D*'s slope is no number, or weighs most where the points end.
+    parts = (at_q * slope[:, 0])[known]
+    if float(at_q[~known].sum()) > 1e-6 or float(parts[[0, -1]].abs().max()) > 1e-6 * float(parts.abs().sum()):
         return math.nan
-    return float((at_q * slope[:, 0])[known].sum())
+    return float(parts.sum())
 
 
 def slope(f: Callable[[float], float], delta: float, h: float = 1e-3) -> float:

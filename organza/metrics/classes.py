@@ -10,7 +10,8 @@ Shares of classes, :math:`p_k`, are judged by their entropy and by their diverge
 .. math:: H(p) = -\sum_k p_k \ln p_k \le \ln K, \qquad \mathrm{KL}(p \| q) = \sum_k p_k \ln (p_k / q_k) \ge 0.
 
 Shares of n examples of a law q itself have a mean divergence of about (K - 1) / (2 n), and of a uniform law an
-entropy as much below ln K: that is the floor.
+entropy as much below ln K: that is the floor.  Where q's shares are those of m examples, it is (K - 1) / 2 times
+(1 / n + 1 / m).
 
 References:
     Improved Techniques for Training GANs (Salimans et al., 2016)

@@ -102,7 +102,7 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
         return Extractor(
             name,
             f"FD-{name}",
-            _digest(which, re.sub(r" at 0x[0-9a-f]+", "", repr(which))),
+            _digest(which, re.sub(r" at 0x[0-9a-fA-F]+", "", repr(which))),
             "none",
             lambda x: _said(which(_signed(x))),
             which,

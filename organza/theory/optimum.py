@@ -87,8 +87,9 @@ def best(objective: Objective, p: Tensor, q: Tensor, box: tuple[float, float] | 
         objective: Any, of the package or your own.
         p: The data's probabilities, (n,), float64.
         q: The model's, (n,).
-        box: The lowest and the highest logit allowed: (-60, 0) for minus an energy.  If not given, (-60, 60), and
-            (-1e8, 1e8) where that is too narrow; the error then bounds what lies beyond, as far as that.
+        box: The lowest and the highest logit allowed: (-60, 0) for minus an energy.  If not given, (-60, 60), and,
+            of losses that fall into one of each logit, (-1e8, 1e8) where that is too narrow; the error then bounds
+            what lies beyond, as far as that.
 
     Raises:
         ValueError: If p and q are not two laws on the same points.
@@ -186,24 +187,25 @@ def value(
     if not separable(objective):
         raise ValueError(f"{type(objective).__name__} judges pairs; take V on a finite support")
 
-    sure, lost = False, list[bool]()
+    sure = lost = False
 
     def taken(far: float) -> Estimate:
         def integrand(x: Tensor) -> Tensor:
-            nonlocal sure
+            nonlocal sure, lost
             logits = D(x)
             sure = sure or bool(logits.isinf().any())
             logits = logits.nan_to_num(nan=math.nan, posinf=far, neginf=-far)
             zero = torch.zeros_like(logits)
             real = objective.discriminator(logits, zero)
             fake = objective.discriminator(zero, logits) - objective.discriminator(zero, zero)
-            lost.append(bool((real.isinf() | fake.isinf()).any()))
+            for law, loss in ((p, real), (q, fake)):
+                lost = lost or bool((loss.isinf() & (law.log_prob(x) > -math.inf)).any())
             return -weigh(p, real, x) - weigh(q, fake, x)
 
         return over(integrand, p, q, tolerance)
 
     found = taken(1e4)
-    known = math.isfinite(found.value) and not any(lost) and (not sure or abs(taken(1e5).value - found.value) <= 1e-8)
+    known = math.isfinite(found.value) and not lost and (not sure or abs(taken(1e5).value - found.value) <= 1e-8)
     return found if known else found._replace(error=math.inf)
 
 
