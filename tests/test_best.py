@@ -9,6 +9,8 @@ from toys import points
 
 import organza
 from organza import api
+from organza.data import Data
+from organza.evaluation import Evaluation, scorer
 from organza.game import Game
 from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.plan import Plan, PlanError
@@ -167,6 +169,24 @@ def test_a_plan_asks_for_it(tmp_path: Path) -> None:
     best = api.load(run.path, device="cpu", best=True)
     assert best.config["images"] == least
     assert torch.equal(best.sample(5), model.sample(5)) == (least == 768)
+
+
+@pytest.mark.parametrize(("metric", "high"), [("recall", True), ("precision", True), ("frechet", False)])
+def test_the_best_is_the_highest_or_the_lowest_as_the_metric_says(metric: str, high: bool) -> None:
+    plan = api.prepare(
+        organza.open_data("ring"), "mlp", changes={**TINY, "evaluation": {"kind": "Evaluation", "metric": metric}}
+    )
+    judge = api._judge(plan, organza.open_data("ring"), "cpu")
+    assert (judge.best, judge.highest) == (metric, high)
+
+
+def test_it_is_the_models_samples_that_are_judged() -> None:
+    data = Data("normal", torch.randn(400, 2, generator=torch.Generator().manual_seed(0)))
+    score = scorer(Evaluation("frechet", n=300), data, False, 0, torch.device("cpu"))
+    zeros = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(zeros.weight), torch.nn.init.zeros_(zeros.bias)
+    good, bad = (score(organza.Model(G, Normal(2)))["frechet"] for G in (torch.nn.Identity(), zeros))
+    assert good < 0.1 < 1.5 < bad
 
 
 def test_without_a_best_there_is_none_to_load(tmp_path: Path) -> None:

@@ -214,6 +214,27 @@ def test_weighted_points() -> None:
     assert kl["grid25[weights=1:4]"] < 0.01 < 0.05 < kl["grid25"]
 
 
+def test_label_accuracy_is_of_what_was_asked_for() -> None:
+    test, rows = open_data("digits", "test"), torch.randperm(2000, generator=torch.Generator().manual_seed(0))[:400]
+    fake, against = Data("samples", test.x[rows], test.y[rows]), Reference(test, "test")
+
+    def accuracy(fake: Data) -> float:
+        (found,) = evaluate(fake, against, ["label-accuracy"], "digits", conditional=True, floors=False)
+        return found.value
+
+    assert accuracy(fake) > 0.97 and accuracy(replace(fake, y=(fake.y + 1) % 10)) < 0.05
+    with pytest.raises(ValueError, match="the classes of efficientnet-lite0 are not those of the data"):
+        evaluate(fake, against, ["label-accuracy"], "efficientnet-lite0", conditional=True)
+
+
+def test_the_floor_leaves_out_what_a_metric_chose_its_settings_by(test_digits: Reference) -> None:
+    """Of the 10,000 training digits a sixth chooses Parzen's sigma."""
+    held, rest = evaluation._held(test_digits, test_digits.real, 10**6, 0)
+    assert len(held) == 10_000 - 10_000 // 6 and rest is None
+    valid = evaluation._context(evaluation.extractor("pixels"), test_digits, test_digits.real, 0, False).valid
+    assert not {row.tobytes() for row in valid.numpy()} & {row.tobytes() for row in held.x.numpy()}
+
+
 def test_stacked_digits() -> None:
     x = open_data("digits", "test").x
     rows = torch.randint(len(x), (600, 3), generator=torch.Generator().manual_seed(0))

@@ -99,7 +99,7 @@ def test_evaluation_is_in_the_numbers_of_the_data(organza, kind):
     code, out, err = organza("sample", "r", "-n", "50", "--out", "s.npz", "--device", "cpu")
     assert code == 0, (out, err)
     files = oz.evaluate(fake="s.npz", data="x.npz", n=50, metrics=metrics, features=features, floors=False)
-    for mine, other in zip(own, files, strict=False):
+    for mine, other in zip(own, files, strict=True):
         assert mine.value == pytest.approx(other.value, rel=0.05) and np.isfinite(mine.value)
 
 

@@ -172,6 +172,8 @@ def test_moves_may_be_skipped(gradient: bool) -> None:
     assert all(bool(value.isfinite().all()) for value in played.tensors()["game"].values())
     with pytest.raises(Diverged, match="in move 13 of the discriminator"):
         go_on(state(Spoilt(range(3, 99), gradient), nonfinite="skip", moves=oz.Simultaneous()), 20)
+    often = Spoilt(range(3, 99, 3), gradient)  # but never two in a row
+    assert go_on(state(often, nonfinite="skip", moves=oz.Simultaneous()), 60).steps == 60
 
 
 def test_skipping_changes_nothing_where_all_is_finite() -> None:

@@ -223,15 +223,6 @@ def test_torch_fidelity_says_the_same():
             assert ours.recall == pytest.approx(theirs["recall"], rel=1e-6)
 
 
-@pytest.mark.parametrize("k", [1, 5])
-def test_prdc_says_the_same(k):
-    """The authors' package, whose precision and recall are strict: but on continuous features nothing ties."""
-    package = pytest.importorskip("prdc", reason="prdc is not installed")
-    for fake, real in (SETS["normal"], SETS["more than a tile"], (normal(500, 64), normal(400, 64, seed=1))):
-        theirs = package.compute_prdc(real.numpy(), fake.numpy(), k)
-        assert prdc(fake, real, k, k)._asdict() == pytest.approx(theirs, rel=1e-12)
-
-
 def expected_coverage(n, m, k):
     """Of N fakes and M real examples of one law."""
     return 1 - math.prod((m - i) / (m + n - i) for i in range(1, k + 1))
