@@ -57,15 +57,20 @@ def test_kept_classes():
     assert kept([981, 19, 0]) == 1
 
 
-def paths(plain=1, cure=8):
+def paths(plain=1, cure=8, radius=1.0, spread=0.2):
     x = torch.zeros(1, 2)
     ends = {name: plain if name == PLAIN else cure for name in ARMS}
-    return [Path(Item(name, seed, 10), [5, 10], [end, end], 0.5, x) for name, end in ends.items() for seed in (0, 1)]
-
-
-def digits(plain, cured):
     return [
-        Digits(Item(name, 0, 1), counts, torch.zeros(1)) for name, counts in ((PLAIN, plain), (RELATIVISTIC, cured))
+        Path(Item(name, seed, 10), [5, 10], [end, end], 0.5, x, radius, spread)
+        for name, end in ends.items()
+        for seed in (0, 1)
+    ]
+
+
+def digits(plain, cured, mean=-0.8, spread=0.1):
+    return [
+        Digits(Item(name, 0, 1), counts, torch.zeros(1), mean, spread)
+        for name, counts in ((PLAIN, plain), (RELATIVISTIC, cured))
     ]
 
 
@@ -77,6 +82,12 @@ def test_the_checks_can_fail():
         return [check.what for check in verify(*args) if not check.passed]
 
     assert len(failed(paths(plain=7), digits(ones, even))) == 1  # the planted collapse did not occur
+    assert len(failed(paths(radius=0.3), digits(ones, even))) == 1  # G learnt nothing
+    assert len(failed(paths(radius=9.0), digits(ones, even))) == 1  # or flew off
+    assert len(failed(paths(spread=0.9), digits(ones, even))) == 1
+    assert (
+        len(failed(paths(), digits(ones, even, mean=0.0))) == len(failed(paths(), digits(ones, even, spread=1.0))) == 1
+    )
     assert len(failed(paths(cure=7), digits(ones, even))) == 3
     assert len(failed(paths(), digits(even, even))) == 1
     assert len(failed(paths(), digits(ones, ones))) == 1

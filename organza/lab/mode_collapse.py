@@ -9,7 +9,8 @@ point is false, and G jumps to another.  Nothing in
 speaks of variety: D judges one sample at a time, and cannot say that all of them are the same.
 
 Four arms play for the ring, eight narrow Gaussians on a circle.  They share networks, data, batch, optimizers, learning
-rates and length, and what is judged is G's moving average (half-life 100 moves); each cure changes one thing only:
+rates and length, and what is judged is G's moving average (half-life 100 moves), unless said; each cure changes only
+what its method says:
 
 - *plain*: the non-saturating game of 2014, G learning four times as fast as D;
 - *packing*: D sees m = 2 samples at once (its first layer is as wide as that), so that sameness shows;
@@ -21,8 +22,10 @@ On the ring a mode is *captured* if one of 2,500 samples of G lies within 3 sigm
 eight modes if it has all of them at every look in the last fifth of its run.  Then the plain arm and the last one play
 for the digits, with perceptrons; a class is kept if the package's classifier sees it in 2 % or more of 1,000 samples.
 
-Tolerances: the plain arm ends with at most 6 of 8 modes in every seed; each cure holds 8 of 8 in every seed (5; 2 if
-fast).  On digits the plain arm ends with 80 % of its samples in one class; the cured one keeps at least 9 of the 10.
+Tolerances: the plain arm ends with at most 6 of 8 modes in every seed, and G itself with samples whose standard
+deviation is at most .4 of the ring's, at a distance of .75 to 1.25 from its middle (that of a G that learnt nothing is
+.3); each cure holds 8 of 8 in every seed (5; 2 if fast).  On digits the plain arm ends with 80 % of its samples in one
+class, half as far apart as digits are or less, and on dark paper; the cured one keeps at least 9 of the 10.
 
 References:
     Unrolled Generative Adversarial Networks (Metz, Poole, Pfau, Sohl-Dickstein, 2017)
@@ -40,6 +43,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from organza.data import open_data
 from organza.data.synthetic import centres
 from organza.game import Game
 from organza.lab.experiment import (
@@ -54,6 +58,7 @@ from organza.lab.experiment import (
     Outcome,
     least,
     most,
+    near,
     played,
     seeded,
 )
@@ -100,21 +105,30 @@ class Item(NamedTuple):
 
 
 class Path(NamedTuple):
-    """What a run on the ring was seen to do: the captured modes after so many moves of G, and its last samples."""
+    """What a run on the ring was seen to do: the captured modes after so many moves of G, and its last samples.
+
+    Of G itself, not its average: the median distance of its last samples from the middle (1 on the ring), and their
+    standard deviation (1 on the ring).
+    """
 
     item: Item
     moves: list[int]
     captured: list[int]
     quality: float
     x: Tensor
+    radius: float
+    spread: float
 
 
 class Digits(NamedTuple):
-    """What a run on the digits ended with: samples, and how many of them the classifier takes for each class."""
+    """What a run on the digits ended with: samples, how many of them the classifier takes for each class, their mean
+    pixel (-.74 of the digits) and their standard deviation over that of the digits."""
 
     item: Item
     counts: list[int]
     x: Tensor
+    mean: float
+    spread: float
 
 
 class Packed(nn.Module):
@@ -177,15 +191,18 @@ def samples(G: nn.Module, latent: int, n: int) -> Tensor:
 def on_ring(item: Item) -> Path:
     """Play on the ring, counting modes by the way."""
     where, sigma = centres("ring")
-    moves, captured = [], []
+    moves, captured, last = [], [], []
 
     def watch(state: State) -> None:
+        if state.steps == item.rounds:
+            last.append(samples(state.game.generator, RING.latent, 2_500))
         if state.steps % LOOK == 0:
             moves.append(state.steps)
             captured.append(mode_coverage(samples(state.average, RING.latent, 2_500), where, sigma).captured)
 
     x = play(item, RING, watch)(2_500)
-    return Path(item, moves, captured, mode_coverage(x, where, sigma).quality, x)
+    radius, spread = float(last[0].norm(dim=1).median()), float(last[0].std(0).norm())
+    return Path(item, moves, captured, mode_coverage(x, where, sigma).quality, x, radius, spread)
 
 
 def on_digits(item: Item) -> Digits:
@@ -193,7 +210,9 @@ def on_digits(item: Item) -> Digits:
     x = play(item, DIGITS, lambda state: None)(1_000)
     logits = extract(extractor("digits"), to_uint8(x)).logits
     assert logits is not None
-    return Digits(item, logits.argmax(1).bincount(minlength=10).tolist(), x[:64])
+    real = open_data(DIGITS.data).gather(torch.arange(1_000))[0]
+    spread = float((x.var(0).sum() / real.var(0).sum()).sqrt())
+    return Digits(item, logits.argmax(1).bincount(minlength=10).tolist(), x[:64], float(x.mean()), spread)
 
 
 def holds(captured: Sequence[int]) -> int:
@@ -211,12 +230,24 @@ def verify(paths: Sequence[Path], digits: Sequence[Digits]) -> list[Check]:
     mine = {name: [path for path in paths if path.item.arm == name] for name in ARMS}
     end = max(path.captured[-1] for path in mine[PLAIN])
     checks = [most(f"ring, plain: modes at the end of 8, most of {len(mine[PLAIN])} seeds", end, 6, planted=True)]
+    # It is a collapse, and no G that never learnt or flew off: its samples lie together, and on the ring.
+    apart = max(path.spread for path in mine[PLAIN])
+    checks.append(most("ring, plain: standard deviation of G's samples, most of all seeds", apart, 0.4, planted=True))
+    far = max((path.radius for path in mine[PLAIN]), key=lambda radius: abs(radius - 1))
+    checks.append(near("ring, plain: their distance from the middle, furthest off of all seeds", 1.0, far, 0.25))
     for name in ARMS[1:]:
         held = sum(holds(path.captured) == 8 for path in mine[name])
         checks.append(least(f"ring, {name}: seeds of {len(mine[name])} that hold 8 modes", held, len(mine[name])))
     plain, cured = ([run.counts for run in digits if run.item.arm == name] for name in (PLAIN, RELATIVISTIC))
     top = min(max(counts) / sum(counts) for counts in plain)
     checks.append(least("digits, plain: share of the largest class, least of all seeds", top, 0.8, planted=True))
+    alike = [run for run in digits if run.item.arm == PLAIN]
+    checks.append(
+        most(
+            "digits, plain: standard deviation of samples, of digits'", [run.spread for run in alike], 0.5, planted=True
+        )
+    )
+    checks.append(most("digits, plain: mean pixel, as dark as paper is", [run.mean for run in alike], -0.5))
     classes = min(kept(counts) for counts in cured)
     checks.append(least(f"digits, {RELATIVISTIC}: classes of 10 with 2 % or more, least of all seeds", classes, 9))
     return checks
@@ -256,10 +287,10 @@ They share networks, batches, optimizers, learning rates and length. The plain g
 four times as fast as D, puts all its samples in one place, D learns that this place is false, G jumps, and so on: it \
 ends on {min(plain)} to {max(plain)} of the 8 modes.
 
-Each cure changes one thing. Packing shows D two samples at once, so that sameness itself is a sign of forgery; \
-unrolling lets G feel how D would answer, so that jumping no longer pays; the relativistic objective with R1 and R2 \
-compares each fake with a real example and keeps D's slope small. How many of their runs hold all 8 modes stands in \
-the table. That every mode is reached does not yet mean that it is well made: of their samples \
+Each cure changes only what its method says. Packing shows D two samples at once, so that sameness itself is a sign \
+of forgery; unrolling lets G feel how D would answer, so that jumping no longer pays; the relativistic objective with \
+R1 and R2 compares each fake with a real example and keeps D's slope small. How many of their runs hold all 8 modes \
+stands in the table. That every mode is reached does not yet mean that it is well made: of their samples \
 {quality[PACKED]:.0%}, {quality[UNROLLED]:.0%} and {quality[RELATIVISTIC]:.0%} lie within 3 sigma of a mode, where a \
 perfect sampler has 99 %, and one that covers the whole circle evenly 8 %; the rest lies near or between modes. These \
 runs are short.
