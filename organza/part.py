@@ -103,7 +103,8 @@ def checked(kind: type, given: Mapping[str, Any], path: str, problems: list[str]
     known = _parameters(kind)
     for name in given:
         if name not in known:
-            problems.append(f"{path}{name}: unknown{hint(name, list(known))}")
+            told = name if str(name).isprintable() else repr(name)
+            problems.append(f"{path}{told}: unknown{hint(name, list(known))}")
     found: dict[str, Any] = {}
     for name, (parameter, noun, many, plain) in known.items():
         here = f"{path}{name}"

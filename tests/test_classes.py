@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
 
 from organza.metrics.classes import (
     class_divergence,
@@ -35,6 +34,7 @@ def test_the_bounds_of_the_inception_score() -> None:
 
 @pytest.mark.parametrize(("n", "splits"), [(1000, 10), (1003, 10), (57, 7), (20, 20)])
 def test_the_reference_implementation(n: int, splits: int) -> None:
+    from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
     from torch_fidelity.metric_isc import isc_features_to_metric
 
     given = logits(n, 12, 3.0)

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
 from scipy.linalg import sqrtm
 
 from organza.metrics import frechet
@@ -158,6 +157,7 @@ def test_merging_in_any_order_gives_the_whole():
 @pytest.mark.parametrize(("n", "m", "d"), [(500, 400, 16), (2000, 1000, 200), (100, 150, 3), (150, 200, 300)])
 def test_the_reference_implementation(n, m, d):
     """torch-fidelity on the same features; below d examples its eigenvalues' noise shows first, as 1e-6 of traces."""
+    from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     def theirs(*sides):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -52,6 +53,10 @@ def ours(read: Callable[[], object]) -> None:
             read()
         except ValueError as error:
             assert str(error).strip() and "Traceback" not in str(error)
+            lines = getattr(error, "problems", [str(error)])  # a line for each mistake in a plan
+            assert not any("\n" in line for line in lines), str(error)
+            at = traceback.extract_tb(error.__traceback__)[-1].filename  # where it was raised
+            assert "organza" in at, (at, str(error))
 
 
 def spoilt(data: bytes, at: int, new: bytes, cut: int) -> bytes:

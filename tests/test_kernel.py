@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
 
 from organza.metrics.kernel import kernel_distance, mmd
 
@@ -55,6 +54,7 @@ def test_a_shift_is_seen_and_order_does_not_matter() -> None:
 @pytest.mark.parametrize(("d", "size", "shift"), [(64, 100, 0.2), (16, 50, 0.0), (300, 120, 1.0)])
 def test_the_reference_implementation(d: int, size: int, shift: float) -> None:
     """torch-fidelity on the same features, index sets and kernel: to 1e-6, or 1e-8 near 0."""
+    from fidelity import torch_fidelity  # noqa: F401  (skips where it is not installed)
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     x, y = draw(500, d, 0, shift).double(), draw(400, d, 1).double()
