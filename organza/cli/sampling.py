@@ -177,14 +177,14 @@ def _label(text: str, known: list[str], classes: int) -> int | list[float]:
     raise ValueError(f"--label {text}: there are {', '.join(known[:20])}{' ...' * (len(known) > 20)}{hint}")
 
 
-def _folder(labels: list[str], place: int) -> str:
+def _folder(label: str) -> str:
     """A label as the name of a folder, whoever chose it: within the one that was asked for, and no other label's but
     where a disk takes small and capital letters for the same."""
 
     def escaped(found: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in found[0].encode())
 
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*%]|^[ .]+|[ .]+$|^$', escaped, labels[place]) or "%"
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*%]|^[ .]+|[ .]+$', escaped, label) or "%"
 
 
 def _check_suffix(target: str, *allowed: str) -> None:
@@ -233,7 +233,7 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
         each_label = len(x) // max(1, len(names))
         for i, each in enumerate(x):  # of colours PNG files of 16 bits would be, but Pillow writes none
             one = model.restore(each[None])[0, 0].numpy() if deep else picture.grid(each[None])
-            folder = Path(target, _folder(names, i // each_label)) if names else Path(target)
+            folder = Path(target, _folder(names[i // each_label])) if names else Path(target)
             picture.save(one, folder / f"{i:06d}.png")
     elif target.endswith((".npz", ".npy")):
         Path(target).parent.mkdir(parents=True, exist_ok=True)

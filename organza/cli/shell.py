@@ -87,8 +87,8 @@ def run(command: Callable[..., Any]) -> int:
     except OSError as error:
         if error.errno not in (*_DISK, *_NAME):
             raise
-        advice = "make room, or the folder writable; what was saved before is whole"
-        advice = "choose another name" if error.errno in _NAME else advice
+        room = "make room, or the folder writable; what was saved before is whole"
+        advice = "choose another name" if error.errno in _NAME else room
         return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone

@@ -56,11 +56,10 @@ def tensorboard(
 
 
 def _aim(plan: Mapping[str, Any]) -> float:
-    """The length of the run; that of a game made in Python stands in its own words, and may not be known."""
-    own = plan.get("python")
-    training = own.get("training") if isinstance(own, Mapping) else plan.get("training")
-    images = str(training.get("images")) if isinstance(training, Mapping) else ""
-    return int(images) if images.isdecimal() else math.inf
+    """The images at whose end there is nothing more to follow; never where they are not known."""
+    from organza.report import planned
+
+    return planned(plan) or math.inf
 
 
 def _lines(writer: Any, folder: Folder, done: int) -> tuple[int, int]:

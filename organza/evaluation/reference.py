@@ -83,12 +83,15 @@ def aligned(against: Reference, labels: Sequence[str]) -> Reference:
     labels = tuple(labels)
     if not labels:
         return against
-    held = against.held if against.held is against.train else _renamed(against.held, labels)  # what it was trained on
+    held = against.held
+    if held is not None and held is not against.train:  # whose numbers are the model's
+        held = _renamed(held, labels)
     return replace(against, real=_renamed(against.real, labels), held=held)
 
 
-def _renamed(data: Data | None, labels: tuple[str, ...]) -> Any:
-    if data is None or not data.labels or data.y is None or data.labels == labels:
+def _renamed(data: Data, labels: tuple[str, ...]) -> Data:
+    """The data with their classes numbered by their places among these labels."""
+    if not data.labels or data.y is None or data.labels == labels:
         return data
     unknown = [name for name in data.labels if name not in labels]
     if unknown and labels == tuple(map(str, range(len(labels)))):  # no names: it was trained on numbers alone

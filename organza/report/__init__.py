@@ -18,7 +18,7 @@ from organza.pretrained import translates
 from organza.report import curves, data, pictures, scores
 from organza.run import Run, write_text
 
-__all__ = ["write"]
+__all__ = ["planned", "write"]
 
 HIDDEN = re.compile(r"organza|kind|recipe|joint|accumulate|generator_batch|channels_last|.*_every")  # not for the table
 NAMES = {"half_life": "EMA half-life, in images", "generator_optimizer": "G’s optimizer"}
@@ -72,9 +72,7 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
         ValueError: The plan or the log is damaged.
     """
     plan, columns = run.plan, curves.columns(run.records())
-    shown = int(max((x[-1] for x, _ in columns.values()), default=0))
-    goal = str(_settings(plan).get("images"))
-    aim = int(goal) if goal.isdecimal() else 0
+    shown, aim = int(max((x[-1] for x, _ in columns.values()), default=0)), planned(plan)
     speed, seconds = curves.speed(*columns.pop("time", (curves.NOTHING, curves.NOTHING)))
     recipe = plan.get("recipe") or ("Your own game" if "python" in plan else "A GAN")
     name = escape(f"{recipe} on {_words(plan.get('data', 'data'))}")
@@ -97,6 +95,12 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 """
     write_text(run.path / "report.html", page)
     return run.path / "report.html"
+
+
+def planned(plan: Mapping[str, Any]) -> int:
+    """The images that a run shall see by its plan; 0 where that of a game made in Python does not tell."""
+    images = str(_settings(plan).get("images"))
+    return int(images) if images.isdecimal() else 0
 
 
 def _nearest(folder: Path) -> str:

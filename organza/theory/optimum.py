@@ -198,8 +198,8 @@ def value(
             zero = torch.zeros_like(logits)
             real = objective.discriminator(logits, zero)
             fake = objective.discriminator(zero, logits) - objective.discriminator(zero, zero)
-            for law, loss in ((p, real), (q, fake)):
-                lost = lost or bool((loss.isinf() & (law.log_prob(x) > -math.inf)).any())
+            for law, infinite in ((p, real.isinf()), (q, fake.isinf())):
+                lost = lost or bool(infinite.any() and (infinite & (law.log_prob(x) > -math.inf)).any())
             return -weigh(p, real, x) - weigh(q, fake, x)
 
         return over(integrand, p, q, tolerance)
