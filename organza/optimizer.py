@@ -33,7 +33,11 @@ class Optimizer(ABC):
 
     @abstractmethod
     def settings(self, images: int) -> dict[str, Any]:
-        """Return the settings of the parameter group after so many images."""
+        """Return the settings of the parameter group after so many images.
+
+        Raises:
+            ValueError: If a number is out of its range then.
+        """
 
     def set(self, optimizer: torch.optim.Optimizer, images: int) -> None:
         """Set the optimizer's learning rate and momenta for the step after so many images."""
@@ -53,21 +57,29 @@ class Adam(Optimizer):
 
     Arguments:
         lr: The learning rate, a number or a schedule.
-        beta1: The decay of the mean of gradients.
-        beta2: The decay of the mean of squares.
-        eps: Added to the root of the mean of squares.
+        beta1: The decay of the mean of gradients, in [0, 1).
+        beta2: The decay of the mean of squares, in [0, 1).
+        eps: Added to the root of the mean of squares, 0 or more.
+
+    Raises:
+        ValueError: If eps is negative.
     """
 
     moments = 2
 
     def __init__(self, lr: Number = 2e-4, beta1: Number = 0.5, beta2: Number = 0.999, eps: float = 1e-8) -> None:
-        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, _small("Adam", eps)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, fused=True, eps=self.eps, **self.settings(0))
 
     def settings(self, images: int) -> dict[str, Any]:
-        return {"lr": at(self.lr, images), "betas": (at(self.beta1, images), at(self.beta2, images))}
+        lr, beta1, beta2 = at(self.lr, images), at(self.beta1, images), at(self.beta2, images)
+        if not (lr >= 0 and 0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise ValueError(
+                f"Adam: lr={lr}, beta1={beta1}, beta2={beta2}: lr must be 0 or more, the betas at least 0 and below 1"
+            )
+        return {"lr": lr, "betas": (beta1, beta2)}
 
 
 class SGD(Optimizer):
@@ -103,7 +115,7 @@ class SGD(Optimizer):
 
     def settings(self, images: int) -> dict[str, Any]:
         lr, momentum = at(self.lr, images), at(self.momentum, images)
-        if lr < 0 or not 0 <= momentum < 1:
+        if not (lr >= 0 and 0 <= momentum < 1):
             raise ValueError(
                 f"SGD: lr={lr}, momentum={momentum}: lr must be 0 or more, momentum at least 0 and below 1"
             )
@@ -123,17 +135,31 @@ class RMSprop(Optimizer):
 
     Arguments:
         lr: The learning rate, a number or a schedule.
-        decay: The decay of the mean of squares.
-        eps: Added to its root.
+        decay: The decay of the mean of squares, in [0, 1).
+        eps: Added to its root, 0 or more.
+
+    Raises:
+        ValueError: If the decay is outside its range or eps negative.
     """
 
     moments = 1
 
     def __init__(self, lr: Number = 5e-5, decay: float = 0.99, eps: float = 1e-8) -> None:
-        self.lr, self.decay, self.eps = lr, decay, eps
+        if not 0 <= decay < 1:
+            raise ValueError(f"RMSprop: decay={decay}: must be at least 0 and below 1")
+        self.lr, self.decay, self.eps = lr, decay, _small("RMSprop", eps)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(parameters, foreach=True, alpha=self.decay, eps=self.eps, **self.settings(0))
 
     def settings(self, images: int) -> dict[str, Any]:
-        return {"lr": at(self.lr, images)}
+        lr = at(self.lr, images)
+        if not lr >= 0:
+            raise ValueError(f"RMSprop: lr={lr}: must be 0 or more")
+        return {"lr": lr}
+
+
+def _small(rule: str, eps: float) -> float:
+    if not eps >= 0:
+        raise ValueError(f"{rule}: eps={eps}: must be 0 or more")
+    return eps

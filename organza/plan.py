@@ -108,7 +108,8 @@ class Plan:
         if not problems:
             for name in ("generator_optimizer", "discriminator_optimizer"):
                 rule = build(optimizer.Optimizer, found["training"][name])
-                _try(partial(rule.build, [nn.Parameter(torch.zeros(1))]), f"training.{name}", problems)
+                ends = (0, found["training"]["images"])
+                _try(lambda: [rule.settings(images) for images in ends], f"training.{name}", problems)  # noqa: B023
             _try(partial(Values.read, found["values"]), "values", problems)
         if problems:
             raise PlanError(problems)

@@ -1,5 +1,7 @@
 """organza.optimizer: torch's own rules, step for step, with settings that follow their schedules."""
 
+from copy import copy
+
 import pytest
 import torch
 from torch import nn
@@ -78,10 +80,36 @@ def test_momentum_is_classical(rule):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("rule", "said"), [(SGD(-1.0), "lr=-1.0"), (SGD(0.1, 1.0), "momentum=1.0")])
-def test_sgd_refuses(rule, said):
+REFUSED = [
+    (lambda: SGD(-1.0), "SGD: lr=-1.0"),
+    (lambda: SGD(0.1, 1.0), "SGD: lr=0.1, momentum=1.0"),
+    (lambda: SGD(float("nan")), "SGD: lr=nan"),
+    (lambda: Adam(-1.0), "Adam: lr=-1.0"),
+    (lambda: Adam(float("nan")), "Adam: lr=nan"),
+    (lambda: Adam(beta1=1.0), "beta1=1.0"),
+    (lambda: Adam(beta2=-0.1), "beta2=-0.1"),
+    (lambda: Adam(eps=-1e-8), "Adam: eps=-1e-08"),
+    (lambda: RMSprop(-1.0), "RMSprop: lr=-1.0"),
+    (lambda: RMSprop(decay=1.0), "RMSprop: decay=1.0"),
+    (lambda: RMSprop(eps=-1.0), "RMSprop: eps=-1.0"),
+]
+
+
+@pytest.mark.parametrize(("rule", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_numbers_out_of_range_are_refused(rule, said):
     with pytest.raises(ValueError, match=said):
-        rule.build([nn.Parameter(torch.ones(1))])
+        rule().build([nn.Parameter(torch.ones(1))])
+
+
+@every
+def test_a_schedule_that_leaves_its_range_is_refused_there(rule, plain, settings):
+    """A negative rate would climb."""
+    rule = copy(rule)
+    rule.lr = Linear(0.1, -0.1, 1000)
+    optimizer = rule.build([nn.Parameter(torch.ones(1))])
+    rule.set(optimizer, 500)
+    with pytest.raises(ValueError, match=r"lr=-0\.1"):
+        rule.set(optimizer, 1000)
 
 
 def test_equal_rules_read_equal():

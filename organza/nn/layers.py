@@ -85,9 +85,12 @@ class Fourier(nn.Module):
         super().__init__()
         if waves < 0 or not 0.5 < highest < math.inf:
             raise ValueError(f"waves={waves}, highest={highest}: needed are 0 waves or more, and a frequency above 0.5")
-        f = 0.5 * (2 * highest) ** torch.linspace(0, 1, waves)  # (m,)
-        self.register_buffer("f", f * normalize(torch.randn(d, waves), dim=0))  # (d, m)
-        self.register_buffer("a", f.clamp(min=1).rsqrt().repeat(2))  # (2m,)
+        f, a = torch.empty(d, waves), torch.empty(2 * waves)
+        if not f.is_meta:  # without numbers PyTorch imports its compiler, for most of a second, to compute none
+            rates = 0.5 * (2 * highest) ** torch.linspace(0, 1, waves)  # (m,)
+            f, a = rates * normalize(torch.randn(d, waves), dim=0), rates.clamp(min=1).rsqrt().repeat(2)
+        self.register_buffer("f", f)  # (d, m)
+        self.register_buffer("a", a)  # (2m,)
 
     def forward(self, x: Tensor) -> Tensor:
         with exact(x):
@@ -164,8 +167,11 @@ class _LargestSingularValue(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
-        self.register_buffer("u", normalize(torch.randn(len(matrix), device=matrix.device), dim=0))
-        self.register_buffer("v", torch.zeros(matrix.shape[1], device=matrix.device))
+        self.register_buffer("u", matrix.new_empty(len(matrix)))
+        self.register_buffer("v", matrix.new_empty(matrix.shape[1]))
+        if matrix.is_meta:  # as in Fourier
+            return
+        self.u = normalize(torch.randn(len(matrix), device=matrix.device), dim=0)
         for _ in range(10):  # the paper starts with one; a poor first estimate lets the first D be far too steep
             self.iterate(weight)
 
@@ -252,11 +258,17 @@ def initialise(network: nn.Module, kind: str) -> None:
             if kind == "glorot":
                 nn.init.xavier_uniform_(module.weight)
             else:
-                nn.init.normal_(module.weight, 0.0, 0.02)
+                normal(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine and kind == "dcgan":
-            nn.init.normal_(module.weight, 1.0, 0.02)
+            normal(module.weight, 1.0, 0.02)
+
+
+def normal(weight: Tensor, mean: float, std: float) -> None:
+    """Draw weights in place from N(mean, std^2); without numbers, on the meta device, there is nothing to draw."""
+    if not weight.is_meta:  # as in Fourier
+        nn.init.normal_(weight, mean, std)
 
 
 def numel(shape: tuple[int, ...]) -> int:

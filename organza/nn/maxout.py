@@ -228,6 +228,8 @@ def _hidden(sizes: Sequence[int], hidden: Sequence[str], irange: float, bias: fl
 @torch.no_grad()
 def _sparse(linear: nn.Linear, count: int) -> None:
     """Give each output unit ``count`` incoming weights from N(0, 1), at random places, and 0 elsewhere."""
+    if linear.weight.is_meta:  # as in layers.Fourier
+        return
     count = min(count, linear.in_features)
     places = torch.rand(linear.weight.shape, device=linear.weight.device).topk(count, dim=1).indices
     linear.weight.zero_().scatter_(1, places, torch.randn(places.shape, device=places.device))

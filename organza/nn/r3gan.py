@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, Linear, conv2d, conv_transpose2d
 from organza.nn.condition import vector
-from organza.nn.layers import pyramid
+from organza.nn.layers import normal, pyramid
 from organza.nn.mask import rectify
 
 __all__ = ["R3GANDiscriminator", "R3GANGenerator"]
@@ -65,7 +65,8 @@ class R3GANGenerator(nn.Module):
         widths = _widths(widths, len(self.sizes), group)
         self.classes = classes
         self.embed = _linear(classes, embedding) if classes else None
-        self.basis = nn.Parameter(torch.randn(widths[0], *self.sizes[0]))
+        self.basis = nn.Parameter(torch.empty(widths[0], *self.sizes[0]))
+        normal(self.basis, 0.0, 1.0)
         self.start = _linear(latent + (embedding if classes else 0), widths[0])
         self.narrow = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
         self.stages = nn.ModuleList(_stage(width, blocks, group, blocks * len(widths)) for width in widths)
@@ -178,7 +179,7 @@ def _conv(
     channels: int, wider: int, kernel: int | tuple[int, int], gain: float = 1.0, bias: bool = False, groups: int = 1
 ) -> nn.Conv2d:
     conv = Conv2d(channels, wider, kernel, padding=1 if kernel == 3 else 0, groups=groups, bias=bias)
-    nn.init.normal_(conv.weight, 0.0, gain / math.sqrt(conv.weight[0].numel()))
+    normal(conv.weight, 0.0, gain / math.sqrt(conv.weight[0].numel()))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
@@ -186,7 +187,7 @@ def _conv(
 
 def _linear(fan_in: int, fan_out: int, gain: float = 1.0) -> nn.Linear:
     linear = Linear(fan_in, fan_out, bias=False)
-    nn.init.normal_(linear.weight, 0.0, gain / math.sqrt(fan_in))
+    normal(linear.weight, 0.0, gain / math.sqrt(fan_in))
     return linear
 
 

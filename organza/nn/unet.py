@@ -175,6 +175,8 @@ class Drawing(nn.Module):
         self.places = Conv2d(features, 1 + colours + 2, 3, 1, 1)
         self.colours = Linear(summary, channels * sum(self.sizes))
         initialise(self, "dcgan")
+        if self.colours.weight.is_meta:  # as in layers.Fourier
+            return
         same = torch.eye(channels) if channels == condition else torch.full((channels, condition), 1 / condition)
         first = [same, torch.zeros(channels, 1), torch.randn(channels, colours)]
         with torch.no_grad():
