@@ -119,7 +119,8 @@ def test_likeness_is_found_across_tiles(monkeypatch):
     assert list(checking._alike(x, set())) == [(3, 2050)] and not list(checking._alike(x, {2050}))
 
 
-def test_the_command(messy, organza, tmp_path):
+def test_the_command(messy, organza, tmp_path, monkeypatch):
+    monkeypatch.setattr("organza.decision.measure", lambda *_, **__: 1000.0)  # test_auto measures
     code, out, _ = organza("data", str(messy), "--sheet", str(tmp_path / "sheet.png"), "--json")
     record = json.loads(out)
     assert not code and record["count"] == 40 and record["classes"] == {"cat": 8, "dog": 32} and record["copies"] == 1

@@ -78,16 +78,21 @@ def record(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_two_processes_are_the_run_that_one_is(tmp_path: Path) -> None:
-    """The same bits as one process that takes each batch in two parts; and a mistake is told once."""
-    two, one = (
-        start(*RUN, "--run", str(tmp_path / "two")),
-        start(*RUN, "--set=training.accumulate=2", "--run", str(tmp_path / "one"), processes=1),
-    )
-    end(one), end(two)
+def test_two_processes_are_the_run_that_one_is(organza: Any, tmp_path: Path) -> None:
+    """The same bits as one process that takes each batch in two parts."""
+    two = start(*RUN, "--run", str(tmp_path / "two"))
+    assert organza(*RUN, "--set=training.accumulate=2", "--set=training.threads=1", "--run", "one")[0] == 0
+    end(two)
     assert all_of(tmp_path / "two") == all_of(tmp_path / "one")
     assert (record(tmp_path / "two")["processes"], record(tmp_path / "one")["processes"]) == (2, 1)
-    _, told = end(start(*RUN, "--run", str(tmp_path / "two")), code=1)
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+    run = tmp_path / "two"
+    run.mkdir()
+    (run / "plan.json").write_text("{}")
+    _, told = end(start(*RUN, "--run", str(run)), code=1)
     assert told.count("organza: ") == 1 and "two exists; organza resume" in told
 
 

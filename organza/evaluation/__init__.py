@@ -22,7 +22,7 @@ from organza.data.synthetic import mixture
 from organza.distributed import gather, share
 from organza.evaluation.reference import Reference, aligned, comparable, opened, reference, some
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
-from organza.metrics.features import NAMES, Extractor, extract, extractor, kept
+from organza.metrics.features import NAMES, Extractor, Features, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
 from organza.metrics.side import Context, Side
 from organza.model import Model
@@ -225,9 +225,13 @@ def evaluate(
     sees = extractor(usual_features(real) if features is None else features)
 
     values = real.values
-    judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
     context = _context(sees, against, real, seed, conditional)
+    if metrics:  # what cannot be measured is told before anything takes long
+        few = (_side(sees, some(each, 2, seed), values, device, False, None) for each in (fake, real))
+        applicable(metrics, *few, context)
+    judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
     wanted = applicable(metrics, judged, truth, context)
+    flags = _flags(judged, truth, fake, real, all(METRICS[name].pixels for name in wanted))
     found, failed = _measured(wanted, judged, truth, context, "", watch)
     for name, why in failed.items():
         if metrics:
@@ -236,7 +240,7 @@ def evaluate(
     wanted = [*found]
     floor: Mapping[str, list[Found]] = {}
     unknown: Mapping[str, str] = {}
-    floor_of, flags = "", _flags(judged, truth, fake, real)
+    floor_of = ""
     if floors:
         held, rest = _held(against, real, len(fake), seed)
         other = truth if rest is None else _side(sees, rest, values, device, True, watch)
@@ -272,7 +276,7 @@ def evaluate(
 def _side(
     sees: Extractor, data: Data, values: Values, device: torch.device | str, keep: bool, watch: Watch | None
 ) -> Side:
-    """Examples with their features, which are looked for in the cache, and kept there, if they are real."""
+    """Examples and how to see them; features are looked for in the cache, and kept there, if the examples are real."""
     done = 0
 
     def count(n: int) -> None:
@@ -283,8 +287,11 @@ def _side(
 
     x = comparable(data, values)
     known = data.digest if x.dtype == torch.uint8 else f"{data.digest} {values}"
-    found = kept(sees, x, known, device, count) if keep else extract(sees, x, device=device, watch=count)
-    return Side(x, found, x if data.y is data.x else None if data.y is None else data.y.cpu(), data.lossy)
+
+    def see() -> Features:
+        return kept(sees, x, known, device, count) if keep else extract(sees, x, device=device, watch=count)
+
+    return Side(x, see, x if data.y is data.x else None if data.y is None else data.y.cpu(), data.lossy)
 
 
 def _measured(
@@ -364,15 +371,20 @@ def _check(fake: Data, real: Data) -> None:
             raise ValueError(f"{len(data)} {what}: too few to measure anything; at least {LEAST} are needed")
 
 
-def _flags(fake: Side, real: Side, given: Data, data: Data) -> tuple[str, ...]:
+def _flags(fake: Side, real: Side, given: Data, data: Data, pixels: bool) -> tuple[str, ...]:
+    def constant(side: Side) -> bool:
+        if pixels:  # features are not made for this alone
+            return bool((side.x == side.x[:1]).all())
+        return float(side.gaussian.covariance.trace()) <= 1e-12 * (1 + float(side.gaussian.mean.square().sum()))
+
     flags = []
     if fake.lossy:
         flags.append("the samples are lossy files (JPEG), which changes every score: save them as PNG")
     if real.lossy and not fake.lossy:
         flags.append("the real examples are lossy files (JPEG) and the samples are not")
     for side, what in ((fake, "samples"), (real, "real examples")):
-        if float(side.gaussian.covariance.trace()) <= 1e-12 * (1 + float(side.gaussian.mean.square().sum())):
-            flags.append(f"all {what} are the same to these features: no number says much")
+        if constant(side):
+            flags.append(f"all {what} are the same{'' if pixels else ' to these features'}: no number says much")
     if len(fake) < FEW:
         flags.append(f"{len(fake)} samples are few: at least {FEW:,} are usual")
     if len(real) < FEW:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from . import classes, classifier, diversity, frechet, kernel, likelihood, memorisation, modes, neighbours, pairs
-from .features import Features, extractor
+from .features import extractor
 from .score import Best
-from .side import Context, Side
+from .side import Context, Side, unit
 
 __all__ = ["KEYS", "METRICS", "Found", "Metric", "applicable", "chosen"]
 
@@ -53,7 +53,7 @@ class Metric:
         lacks: (fake, real, context) -> why it cannot be computed; empty if it can.
         floored: Whether held-out real examples in the place of fakes give its floor.
         usual: Whether it is computed where no metric is named.
-        pixels: Whether it sees the values themselves instead of features.
+        pixels: Whether it sees the values themselves, so that no features are made for it.
     """
 
     compute: Compute
@@ -154,8 +154,8 @@ def _two_sample(fake: Side, real: Side, context: Context) -> list[Found]:
 
 def _parzen(fake: Side, real: Side, context: Context) -> list[Found]:
     assert context.valid is not None
-    valid = Side(context.valid, Features(torch.empty(0))).unit
-    found = likelihood.parzen(fake.unit, valid, real.unit)
+    valid = unit(context.valid)
+    found = likelihood.parzen(unit(fake.x), valid, unit(real.x))
     flags: tuple[str, ...] = ("misleading by nature: k-means centroids beat true samples (Theis et al., 2016)",)
     if found.edge:
         flags += (f"sigma {found.sigma:g} is at an end of the grid",)
@@ -332,7 +332,9 @@ METRICS: dict[str, Metric] = {
         _needs_mixture,
         pixels=True,
     ),
-    "stacked-modes": Metric(_stacked, {"stacked-modes": "high", "stacked-kl": "low"}, _needs_stack, usual=False),
+    "stacked-modes": Metric(
+        _stacked, {"stacked-modes": "high", "stacked-kl": "low"}, _needs_stack, usual=False, pixels=True
+    ),
     "label-accuracy": Metric(_label_accuracy, {"label-accuracy": "high"}, _needs_judged_labels),
     "within-classes": Metric(_within_classes, {"intra-frechet": "low", "class-coverage": "high"}, _needs_labels),
     "pairs": Metric(

@@ -1,8 +1,10 @@
-r"""A side of a comparison: a finite sample with its features, which are extracted once and serve all metrics."""
+r"""A side of a comparison: a finite sample with its features, which are extracted once, if any metric asks for them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from .features import Extractor, Features
 from .frechet import Moments
 
-__all__ = ["Context", "Side"]
+__all__ = ["Context", "Side", "unit"]
 
 
 @dataclass
@@ -19,31 +21,33 @@ class Side:
 
     Arguments:
         x: Images (N, C, H, W), uint8 or float32 in [-1, 1], or vectors (N, d) float32.
-        features: What the extractor says of them.
+        see: Makes what the extractor says of them.
         y: Their labels, (N,), or None.
         lossy: Whether they come from files that are not exact (JPEG).
     """
 
     x: Tensor
-    features: Features
+    see: Callable[[], Features]
     y: Tensor | None = None
     lossy: bool = False
-    moments: dict[str, Moments] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def features(self) -> Features:
+        """What the extractor says of them."""
+        return self.see()
 
     @property
     def embeddings(self) -> Tensor:
         """The features, (N, d)."""
         return self.features.embeddings
 
-    @property
+    @cached_property
     def gaussian(self) -> Moments:
-        """The mean and covariance of the features, computed once."""
-        if "all" not in self.moments:
-            self.moments["all"] = Moments.of(self.embeddings)
-        return self.moments["all"]
+        """The mean and covariance of the features."""
+        return Moments.of(self.embeddings)
 
     @property
     def labels(self) -> Tensor:
@@ -51,13 +55,13 @@ class Side:
         assert self.features.logits is not None
         return self.features.logits.argmax(1)
 
-    @property
-    def unit(self) -> Tensor:
-        """The values as rows: images in [0, 1], vectors as they are, (N, d)."""
-        x = self.x.flatten(1)
-        if x.dtype == torch.uint8:
-            return x.float() / 255
-        return (x + 1) / 2 if self.x.ndim == 4 else x
+
+def unit(x: Tensor) -> Tensor:
+    """The values of a side's x as rows: images in [0, 1], vectors as they are, (N, d)."""
+    rows = x.flatten(1)
+    if x.dtype == torch.uint8:
+        return rows.float() / 255
+    return (rows + 1) / 2 if x.ndim == 4 else rows
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ h2{font-size:1.3rem;margin:2.8rem 0 .9rem;padding-top:1.1rem;border-top:1px soli
 small,.facts,.note,figcaption,th{color:var(--ink);font-weight:400} small,figcaption,.keys,pre{font-size:.88rem}
 .facts{margin:.3rem 0 1.6rem} figcaption{margin-top:.5rem} .pictures{display:flex;flex-wrap:wrap;gap:1.6rem 1.2rem}
 img{display:block;max-width:100%;height:auto;outline:1px solid var(--grid);border-radius:4px}
-.small{image-rendering:pixelated}
+.small{image-rendering:pixelated} @media(prefers-reduced-motion:reduce){.film{display:none}}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr));gap:2.2rem 2.4rem}
 .keys{display:flex;flex-wrap:wrap;gap:0 1.1rem;margin:.1rem 0 .4rem} .keys em{color:var(--warn);font-style:normal}
 .keys i{display:inline-block;width:1rem;height:.2rem;border-radius:2px;margin-right:.4rem;vertical-align:middle}

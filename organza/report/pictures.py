@@ -36,7 +36,7 @@ def samples(folder: Path) -> str:
         count, frame = _film([image for _, image in film], path)
         uri = "data:image/gif;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
         text = f"The same z in {count} pictures, from {film[0][0]:,} to {newest:,} images (progress.gif)."
-        figures += _figure(uri, frame, text)
+        figures += _figure(uri, frame, text, film=True)
     return f'<div class="pictures">{figures}</div>'
 
 
@@ -53,9 +53,10 @@ def _embedded(image: Image, most: int) -> str:
     return uri
 
 
-def _figure(uri: str, image: Image, text: str, side: int = SIDE) -> str:
+def _figure(uri: str, image: Image, text: str, side: int = SIDE, film: bool = False) -> str:
     scale = max(1, side // max(image.size))  # whole, so that all pixels are of one size
-    size = f'class="{"small" * (scale > 1)}" width="{scale * image.width}" height="{scale * image.height}"'
+    kind = " ".join(["small"] * (scale > 1) + ["film"] * film)
+    size = f'class="{kind}" width="{scale * image.width}" height="{scale * image.height}"'
     return f'<figure><img src="{uri}" alt="{text}" {size}><figcaption>{text}</figcaption></figure>'
 
 
