@@ -60,25 +60,21 @@ class Adam(Optimizer):
         beta1: The decay of the mean of gradients, in [0, 1).
         beta2: The decay of the mean of squares, in [0, 1).
         eps: Added to the root of the mean of squares, 0 or more.
-
-    Raises:
-        ValueError: If eps is negative.
     """
 
     moments = 2
 
     def __init__(self, lr: Number = 2e-4, beta1: Number = 0.5, beta2: Number = 0.999, eps: float = 1e-8) -> None:
-        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, _small("Adam", eps)
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, fused=True, eps=self.eps, **self.settings(0))
 
     def settings(self, images: int) -> dict[str, Any]:
         lr, beta1, beta2 = at(self.lr, images), at(self.beta1, images), at(self.beta2, images)
-        if not (lr >= 0 and 0 <= beta1 < 1 and 0 <= beta2 < 1):
-            raise ValueError(
-                f"Adam: lr={lr}, beta1={beta1}, beta2={beta2}: lr must be 0 or more, the betas at least 0 and below 1"
-            )
+        if not (lr >= 0 and 0 <= beta1 < 1 and 0 <= beta2 < 1 and self.eps >= 0):
+            got = f"lr={lr}, beta1={beta1}, beta2={beta2}, eps={self.eps}"
+            raise ValueError(f"Adam: {got}: lr and eps must be 0 or more, the betas at least 0 and below 1")
         return {"lr": lr, "betas": (beta1, beta2)}
 
 
@@ -137,29 +133,19 @@ class RMSprop(Optimizer):
         lr: The learning rate, a number or a schedule.
         decay: The decay of the mean of squares, in [0, 1).
         eps: Added to its root, 0 or more.
-
-    Raises:
-        ValueError: If the decay is outside its range or eps negative.
     """
 
     moments = 1
 
     def __init__(self, lr: Number = 5e-5, decay: float = 0.99, eps: float = 1e-8) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"RMSprop: decay={decay}: must be at least 0 and below 1")
-        self.lr, self.decay, self.eps = lr, decay, _small("RMSprop", eps)
+        self.lr, self.decay, self.eps = lr, decay, eps
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(parameters, foreach=True, alpha=self.decay, eps=self.eps, **self.settings(0))
 
     def settings(self, images: int) -> dict[str, Any]:
         lr = at(self.lr, images)
-        if not lr >= 0:
-            raise ValueError(f"RMSprop: lr={lr}: must be 0 or more")
+        if not (lr >= 0 and 0 <= self.decay < 1 and self.eps >= 0):
+            got = f"lr={lr}, decay={self.decay}, eps={self.eps}"
+            raise ValueError(f"RMSprop: {got}: lr and eps must be 0 or more, decay at least 0 and below 1")
         return {"lr": lr}
-
-
-def _small(rule: str, eps: float) -> float:
-    if not eps >= 0:
-        raise ValueError(f"{rule}: eps={eps}: must be 0 or more")
-    return eps

@@ -108,8 +108,7 @@ class Plan:
         if not problems:
             for name in ("generator_optimizer", "discriminator_optimizer"):
                 rule = build(optimizer.Optimizer, found["training"][name])
-                ends = (0, found["training"]["images"])
-                _try(lambda: [rule.settings(images) for images in ends], f"training.{name}", problems)  # noqa: B023
+                _try(partial(_first_and_last, rule, **found["training"]), f"training.{name}", problems)
             _try(partial(Values.read, found["values"]), "values", problems)
         if problems:
             raise PlanError(problems)
@@ -263,9 +262,16 @@ _OF_THE_GAME = ("prior", "objective", "terms", "augment", "replay", "constraints
 def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
     try:
         return make()
-    except (ValueError, RuntimeError, TypeError) as error:
+    except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
         problems.append(f"{path}: {' '.join(str(error).split())}")
         return None
+
+
+def _first_and_last(rule: optimizer.Optimizer, images: int, batch: int, **_: Any) -> None:
+    """What an optimizer is set to for its first move and for the last that surely comes: schedules go from one end to
+    the other."""
+    for moment in (0, max(0, images - batch)):
+        rule.settings(moment)
 
 
 def _weigh(game: Game) -> None:

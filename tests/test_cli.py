@@ -75,7 +75,7 @@ MISTAKES = [
     (("train", "--set", "training.images=many"), "training.images: input should be a valid integer, got 'many'"),
     (("train", "--set", "data=moons"), "data is no setting"),
     (("train", "--set", "conditional=true", "--set", "generator.classes=10"), "set discriminator.classes=10"),
-    (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "lr must be 0 or more"),
+    (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "lr and eps must be 0 or more"),
     (("train", "--seed", "99999999999999999999"), "--seed"),
     (("train", "--device", "cudaa"), "did you mean cuda"),
     (("train", "--device", "mps:7"), "device='mps:7'"),
@@ -197,7 +197,7 @@ def test_plans_and_samples_need_no_compiler() -> None:
     code = (
         "import sys, organza as oz; from organza.recipes import RECIPES, example\n"
         "for name, recipe in RECIPES.items():\n    recipe(example(name))\n    assert 'sympy' not in sys.modules, name\n"
-        f"oz.load({run!r}).sample(2)\n"
+        f"model = oz.load({run!r})\nmodel.sample(2), model.interpolate(1, steps=2)\n"
         "assert 'sympy' not in sys.modules and 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

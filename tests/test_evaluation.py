@@ -187,7 +187,7 @@ def test_every_usual_metric(test_digits: Reference) -> None:
         assert protocol.organza == organza.__version__ and protocol.torch == torch.__version__
         assert protocol.digest == test_digits.real.digest and score.best == KEYS[key][1]
         assert (score.floor is None) == (key == "memorised")
-        pixels = METRICS[KEYS[key][0]].pixels
+        pixels = METRICS[KEYS[key][0]].sees == "pixels"
         assert (protocol.features, len(protocol.weights)) == (("pixels", 0) if pixels else ("digits", 64))
     assert by_key["frechet"].name == "FLD" and by_key["kernel"].name == "KD-digits"
     assert by_key["frechet"].value < 1.3 * by_key["frechet"].floor

@@ -88,10 +88,10 @@ REFUSED = [
     (lambda: Adam(float("nan")), "Adam: lr=nan"),
     (lambda: Adam(beta1=1.0), "beta1=1.0"),
     (lambda: Adam(beta2=-0.1), "beta2=-0.1"),
-    (lambda: Adam(eps=-1e-8), "Adam: eps=-1e-08"),
+    (lambda: Adam(eps=-1e-8), "eps=-1e-08"),
     (lambda: RMSprop(-1.0), "RMSprop: lr=-1.0"),
-    (lambda: RMSprop(decay=1.0), "RMSprop: decay=1.0"),
-    (lambda: RMSprop(eps=-1.0), "RMSprop: eps=-1.0"),
+    (lambda: RMSprop(decay=1.0), "decay=1.0"),
+    (lambda: RMSprop(eps=-1.0), "eps=-1.0"),
 ]
 
 

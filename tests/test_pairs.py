@@ -119,6 +119,15 @@ def by(x: torch.Tensor, y: torch.Tensor, name: str = "pairs") -> Data:
     return Data(name, (x * 255).to(torch.uint8), (y * 255).to(torch.uint8))
 
 
+def test_pairs_some_of_which_are_equal_are_paired() -> None:
+    """Two drawings in three were left as they are: whichever are looked at first."""
+    x, y = random(60, 1, 16, 16), random(60, 1, 16, 16, seed=1)
+    real = by(x, torch.where(torch.arange(60).view(-1, 1, 1, 1) % 3 > 0, x, y))
+    for seed in range(4):
+        found = evaluate(real, Reference(real, "all"), ["l1"], "pixels", seed, conditional=True)
+        assert found[0].value == 0
+
+
 def test_the_catalogue_measures_pairs_and_only_pairs() -> None:
     x, y = random(60, 1, 16, 16), random(60, 1, 16, 16, seed=1)
     real, fake = by(x, y), by((x + 0.05).clamp(max=1), y)

@@ -98,13 +98,18 @@ MISTAKES = [
     (
         {"training.generator_optimizer.lr": -1, "training.discriminator_optimizer.beta2": 1},
         [
-            "training.generator_optimizer: Adam: lr=-1.0, beta1=0.5, beta2=0.999: lr must be 0 or more, the betas",
+            "training.generator_optimizer: Adam: lr=-1.0, beta1=0.5, beta2=0.999, eps=1e-08: lr and eps must be 0",
             "training.discriminator_optimizer: Adam: lr=0.0002, beta1=0.5, beta2=1",
         ],
     ),
     (
         {"training.generator_optimizer.lr": {"kind": "Linear", "start": 1, "end": -1, "images": 640}},
-        ["training.generator_optimizer: Adam: lr=-1.0, "],
+        ["training.generator_optimizer: Adam: lr=-0."],
+    ),
+    ({"training.discriminator_optimizer.eps": -1}, ["training.discriminator_optimizer: Adam: "]),
+    (
+        {"training.generator_optimizer.lr": {"kind": "Exponential", "start": 1, "factor": 1e9, "per": 1}},
+        ["training.generator_optimizer: "],
     ),
     ({"training.moves.k": {"kind": "Burst"}}, ["training.moves.k.kind: unknown kind 'Burst'; did you mean Bursts?"]),
     ({"prior.dim.size": 3}, ["prior.dim.size: prior.dim is a plain value, it has no parts"]),

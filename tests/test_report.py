@@ -162,6 +162,8 @@ def test_pictures_are_the_newest_grid_and_the_film(run):
     assert film.n_frames == 3 and film.size == (30, 30)
     uri = "data:image/gif;base64," + base64.b64encode((run.path / "progress.gif").read_bytes()).decode()
     assert page.all("img")[1]["src"] == uri
+    assert [figure.get("class") for figure in page.all("figure")][:2] == [None, "film"]  # the grid stays without motion
+    assert "@media(prefers-reduced-motion:reduce){.film{display:none}}" in page.style
     assert all(int(image["width"]) % 30 == 0 and image["class"] == "small" for image in page.all("img"))
 
 

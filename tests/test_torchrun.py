@@ -80,9 +80,8 @@ def record(run: Path) -> dict[str, Any]:
 
 def test_two_processes_are_the_run_that_one_is(organza: Any, tmp_path: Path) -> None:
     """The same bits as one process that takes each batch in two parts."""
-    two = start(*RUN, "--run", str(tmp_path / "two"))
     assert organza(*RUN, "--set=training.accumulate=2", "--set=training.threads=1", "--run", "one")[0] == 0
-    end(two)
+    trained(tmp_path / "two")
     assert all_of(tmp_path / "two") == all_of(tmp_path / "one")
     assert (record(tmp_path / "two")["processes"], record(tmp_path / "one")["processes"]) == (2, 1)
 

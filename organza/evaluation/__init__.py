@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +24,7 @@ from organza.evaluation.reference import Reference, aligned, comparable, opened,
 from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
 from organza.metrics.features import NAMES, Extractor, Features, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
-from organza.metrics.side import Context, Side
+from organza.metrics.side import Context, Side, constant
 from organza.model import Model
 from organza.round import key
 from organza.values import Values
@@ -110,17 +110,15 @@ def scorer(
     sees = extractor(asked.features or usual_features(data))
     against = Reference(real, "train")
     context = _context(sees, against, real, seed, conditional)
-    few = _side(sees, some(real, 2, seed), real.values, device, False, None)
+    truth = _side(sees, real, real.values, device, True, None)
+    few = _few(truth, sees, device)
     applicable([asked.metric], few, few, context)
-    truth: list[Side] = []
 
     def score(model: Model) -> dict[str, float]:
-        if not truth:
-            truth.append(_side(sees, real, real.values, device, True, None))
         y = conditions(against, asked.n, seed) if conditional else None
         drawn = draw(model, asked.n if y is None else len(y), seed, y)
         fake = _side(sees, drawn, real.values, device, False, None)
-        return {each.key: each.value for each in METRICS[name].compute(fake, truth[0], context)}
+        return {each.key: each.value for each in METRICS[name].compute(fake, truth, context)}
 
     return score
 
@@ -226,21 +224,17 @@ def evaluate(
 
     values = real.values
     context = _context(sees, against, real, seed, conditional)
-    if metrics:  # what cannot be measured is told before anything takes long
-        few = (_side(sees, some(each, 2, seed), values, device, False, None) for each in (fake, real))
-        applicable(metrics, *few, context)
     judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
-    wanted = applicable(metrics, judged, truth, context)
-    flags = _flags(judged, truth, fake, real, all(METRICS[name].pixels for name in wanted))
+    # What cannot be measured is told before anything takes long.
+    wanted = applicable(metrics, *(_few(side, sees, device) for side in (judged, truth)), context)
+    flags = _flags(judged, truth, fake, real, _looks(wanted))
     found, failed = _measured(wanted, judged, truth, context, "", watch)
     for name, why in failed.items():
         if metrics:
             raise ValueError(f"{name} cannot be measured here: {why}")
         warnings.warn(f"{name} is left out: {why}", stacklevel=2)
     wanted = [*found]
-    floor: Mapping[str, list[Found]] = {}
-    unknown: Mapping[str, str] = {}
-    floor_of = ""
+    floor, unknown, floor_of = dict[str, list[Found]](), dict[str, str](), ""
     if floors:
         held, rest = _held(against, real, len(fake), seed)
         other = truth if rest is None else _side(sees, rest, values, device, True, watch)
@@ -286,18 +280,31 @@ def _side(
             watch(f"features of {data.name}", done, len(data))
 
     x = comparable(data, values)
-    known = data.digest if x.dtype == torch.uint8 else f"{data.digest} {values}"
 
     def see() -> Features:
-        return kept(sees, x, known, device, count) if keep else extract(sees, x, device=device, watch=count)
+        if not keep:
+            return extract(sees, x, device=device, watch=count)
+        return kept(sees, x, data.digest if x.dtype == torch.uint8 else f"{data.digest} {values}", device, count)
 
     return Side(x, see, x if data.y is data.x else None if data.y is None else data.y.cpu(), data.lossy)
+
+
+def _few(side: Side, sees: Extractor, device: torch.device | str) -> Side:
+    """The side with the features of two examples, which show what kind of features they are."""
+    return replace(side, see=lambda: extract(sees, side.x[:2], device=device))
+
+
+def _looks(names: list[str]) -> bool:
+    """Whether one of these metrics needs the features that are asked for."""
+    return any(not METRICS[name].sees for name in names)
 
 
 def _measured(
     wanted: list[str], fake: Side, real: Side, context: Context, what: str, watch: Watch | None
 ) -> tuple[dict[str, list[Found]], dict[str, str]]:
     """What each metric found, and why those that these examples are too few or too odd for did not."""
+    if _looks(wanted):  # what is wrong with features is no metric's fault
+        fake.look(), real.look()
     found, failed = {}, {}
     for i, name in enumerate(wanted):
         if watch is not None:
@@ -314,8 +321,9 @@ def _scores(
 ) -> Iterator[Score]:
     """What a metric found, with its floors and its protocol."""
     below = {each.key: each.value for each in floors}
-    if METRICS[name].pixels:
-        protocol = replace(protocol, features="pixels", weights="", resize="none")
+    if METRICS[name].sees:
+        own = extractor(METRICS[name].sees)
+        protocol = replace(protocol, features=own.name, weights=own.sha256, resize=own.resize)
     for each in found:
         what = f"{each.key}, {each.settings}" if each.settings else each.key
         odd = () if math.isfinite(each.value) else ("there is no such number for these samples",)
@@ -371,20 +379,15 @@ def _check(fake: Data, real: Data) -> None:
             raise ValueError(f"{len(data)} {what}: too few to measure anything; at least {LEAST} are needed")
 
 
-def _flags(fake: Side, real: Side, given: Data, data: Data, pixels: bool) -> tuple[str, ...]:
-    def constant(side: Side) -> bool:
-        if pixels:  # features are not made for this alone
-            return bool((side.x == side.x[:1]).all())
-        return float(side.gaussian.covariance.trace()) <= 1e-12 * (1 + float(side.gaussian.mean.square().sum()))
-
+def _flags(fake: Side, real: Side, given: Data, data: Data, looks: bool) -> tuple[str, ...]:
     flags = []
     if fake.lossy:
         flags.append("the samples are lossy files (JPEG), which changes every score: save them as PNG")
     if real.lossy and not fake.lossy:
         flags.append("the real examples are lossy files (JPEG) and the samples are not")
     for side, what in ((fake, "samples"), (real, "real examples")):
-        if constant(side):
-            flags.append(f"all {what} are the same{'' if pixels else ' to these features'}: no number says much")
+        if constant(side.embeddings if looks else side.x):  # features are not made for this alone
+            flags.append(f"all {what} are the same{' to these features' if looks else ''}: no number says much")
     if len(fake) < FEW:
         flags.append(f"{len(fake)} samples are few: at least {FEW:,} are usual")
     if len(real) < FEW:

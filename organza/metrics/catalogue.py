@@ -53,7 +53,8 @@ class Metric:
         lacks: (fake, real, context) -> why it cannot be computed; empty if it can.
         floored: Whether held-out real examples in the place of fakes give its floor.
         usual: Whether it is computed where no metric is named.
-        pixels: Whether it sees the values themselves, so that no features are made for it.
+        sees: What it looks at whatever features are asked for, so that none are made for it: "pixels", the values
+            themselves, or the name of an extractor; empty if it takes those that are asked for.
     """
 
     compute: Compute
@@ -61,7 +62,7 @@ class Metric:
     lacks: Lacks = lambda fake, real, context: ""
     floored: bool = True
     usual: bool = True
-    pixels: bool = False
+    sees: str = ""
 
 
 def _frechet(fake: Side, real: Side, context: Context) -> list[Found]:
@@ -208,7 +209,7 @@ def _stacked(fake: Side, real: Side, context: Context) -> list[Found]:
     digits = extractor("digits")
     labels = torch.cat([digits.see(part.flatten(0, 1).unsqueeze(1))[1].argmax(1) for part in fake.x.split(500)])  # type: ignore[union-attr]
     found = modes.stacked_modes(labels.unflatten(0, (-1, 3)))
-    details = {"kl_floor": found.floor, "judge": digits.sha256}
+    details = {"kl_floor": found.floor}
     return [
         Found("stacked-modes", float(found.modes), settings="of 1,000", details=details),
         Found("stacked-kl", found.kl, settings=f"nats; floor of a uniform sampler {found.floor:.4f}"),
@@ -324,16 +325,16 @@ METRICS: dict[str, Metric] = {
     "classes": Metric(_classes, {"class-entropy": "floor", "class-balance": "high"}, _needs_classes),
     "diversity": Metric(_diversity, {"vendi": "floor", "spread": "floor", "duplicates": "low"}),
     "two-sample": Metric(_two_sample, {"two-sample": "low"}),
-    "memorisation": Metric(_memorisation, {"memorised": "low"}, _needs_train, floored=False, pixels=True),
-    "parzen": Metric(_parzen, {"parzen": "high"}, _needs_valid, pixels=True),
+    "memorisation": Metric(_memorisation, {"memorised": "low"}, _needs_train, floored=False, sees="pixels"),
+    "parzen": Metric(_parzen, {"parzen": "high"}, _needs_valid, sees="pixels"),
     "modes": Metric(
         _modes,
         {"modes": "high", "quality": "high", "reverse-kl": "low", "width": "floor"},
         _needs_mixture,
-        pixels=True,
+        sees="pixels",
     ),
     "stacked-modes": Metric(
-        _stacked, {"stacked-modes": "high", "stacked-kl": "low"}, _needs_stack, usual=False, pixels=True
+        _stacked, {"stacked-modes": "high", "stacked-kl": "low"}, _needs_stack, usual=False, sees="digits"
     ),
     "label-accuracy": Metric(_label_accuracy, {"label-accuracy": "high"}, _needs_judged_labels),
     "within-classes": Metric(_within_classes, {"intra-frechet": "low", "class-coverage": "high"}, _needs_labels),
@@ -342,9 +343,9 @@ METRICS: dict[str, Metric] = {
         {"l1": "low", "psnr": "high", "ssim": "high", "high-frequency": "low"},
         _needs_pairs,
         floored=False,
-        pixels=True,
+        sees="pixels",
     ),
-    "cas": Metric(_cas, {"cas": "high"}, _needs_labels, pixels=True),
+    "cas": Metric(_cas, {"cas": "high"}, _needs_labels, sees="pixels"),
 }
 # Which metric computes a number, and what is best: a number may be asked for by its own key ("recall").
 KEYS: dict[str, tuple[str, Best]] = {

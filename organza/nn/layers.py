@@ -28,6 +28,7 @@ __all__ = [
     "initialise",
     "kept",
     "marginal",
+    "normal",
     "numel",
     "one_of",
     "padded",

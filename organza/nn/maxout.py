@@ -62,6 +62,8 @@ class RectifierGenerator(nn.Module):
         self.hidden = _hidden((latent, *widths), hidden, irange, bias)
         self.end = Linear((latent, *widths)[-1], numel(self.shape))
         self.unit = Unit(output)
+        if sparse < 0:
+            raise ValueError(f"sparse={sparse}: must be 0 or more weights, 0 for all")
         if sparse:
             _sparse(self.end, sparse)
         else:

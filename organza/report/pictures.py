@@ -55,9 +55,9 @@ def _embedded(image: Image, most: int) -> str:
 
 def _figure(uri: str, image: Image, text: str, side: int = SIDE, film: bool = False) -> str:
     scale = max(1, side // max(image.size))  # whole, so that all pixels are of one size
-    kind = " ".join(["small"] * (scale > 1) + ["film"] * film)
-    size = f'class="{kind}" width="{scale * image.width}" height="{scale * image.height}"'
-    return f'<figure><img src="{uri}" alt="{text}" {size}><figcaption>{text}</figcaption></figure>'
+    size = f'class="{"small" * (scale > 1)}" width="{scale * image.width}" height="{scale * image.height}"'
+    kind = ' class="film"' if film else ""  # which the page does not show to who wants no motion
+    return f'<figure{kind}><img src="{uri}" alt="{text}" {size}><figcaption>{text}</figcaption></figure>'
 
 
 def _open(path: Path) -> Image | None:
