@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from organza.metrics.score import Score
 from organza.model import Model
 from organza.plan import Plan, written
 from organza.prior import Prior
-from organza.recipes import RECIPES
+from organza.recipes import references
 from organza.run import Run
 from organza.training import Diverged, Judge, State, fit
 from organza.values import AS_THEY_ARE, Values
@@ -151,7 +150,7 @@ def resume(
             raise ValueError(f"--set {name}: a run goes on as it began; what may change is {', '.join(FREE)}")
     plan = plan.set(changes or {})
     folder = None if rank() else Run(run)
-    data = open_data(plan.data if data is None else data)
+    data = _given(plan, run) if data is None else open_data(data)
     data = data.but(values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
     pick_device(device)
     done = first(lambda: max(Run(run).checkpoints(), default=0))
@@ -174,6 +173,14 @@ def resume(
         return watch(state) if watch is not None else None
 
     return _play(plan, data, folder, _judge(plan, data, device), device, replanned)
+
+
+def _given(plan: Plan, run: str | Path) -> Data:
+    """The data that a run was begun with."""
+    try:
+        return open_data(plan.data)
+    except ValueError as error:
+        raise ValueError(f"{run} was trained on {plan.data}: {error}; give the data again, by --data") from None
 
 
 def _judge(plan: Plan, data: Data, device: str) -> Judge | None:
@@ -214,16 +221,8 @@ def _config(plan: Plan, images: int, digest: str, prior: Prior) -> dict[str, Any
         "images": images,
         "data_sha256": digest,
         "seed": plan.training["seed"],
-        "references": _references(plan.recipe),
+        "references": references(plan.recipe),
     }
-
-
-def _references(recipe: str) -> list[str]:
-    """The references that a recipe's docstring gives, a line each."""
-    given = inspect.getdoc(RECIPES[recipe]) if recipe in RECIPES else None
-    section = (given or "").partition("References:\n")[2].partition("\n\n")[0]
-    lines = " ".join(section.split())  # one of several lines ends, as each does, with its year
-    return [each.strip() for each in re.findall(r".+?\d{4}\)", lines)]
 
 
 def load(
@@ -316,7 +315,10 @@ def evaluate(
         ValueError: One line for each mistake; nothing is written then.
     """
     if (model is None) == (fake is None):
-        raise ValueError("give a run to draw samples from, or the samples themselves (--fake, with --real DATA)")
+        got = "neither" if model is None else "both"
+        raise ValueError(
+            f"give a run to draw samples from, or the samples themselves (--fake, with --real DATA): got {got}"
+        )
     if not isinstance(n, int) or not isinstance(seed, int):
         raise ValueError(f"n={n!r}, seed={seed!r}: both must be whole numbers")
     if n < evaluation.LEAST:

@@ -21,7 +21,7 @@ from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
 from organza.schedule import at
-from organza.training import State
+from organza.training import State, enough_memory
 from organza.training.state import check
 
 __all__ = ["Decision", "decide", "fastest", "fitting", "lengthened", "measure", "one_length", "prepare"]
@@ -47,7 +47,10 @@ def prepare(
     make = named_recipe(recipe)
     for fixed in ("data", "labels", "values", "recipe"):
         if fixed in (changes or {}):
-            raise ValueError(f"{fixed} is no setting: name it as an argument, organza train DATA --recipe NAME")
+            how = (
+                "is read from the data" if fixed in ("labels", "values") else "organza train DATA --recipe NAME says it"
+            )
+            raise ValueError(f"{fixed} is no setting: {how}")
     plan = make(data.spec) if images is None else make(data.spec, images)
     labels = data.labels or [str(k) for k in range(data.spec.classes)]
     facts = {"data": data.name, "labels": list(labels), "values": data.values.json()}
@@ -60,9 +63,10 @@ def prepare(
 
 def measure(plan: Plan, data: Data, device: str = "auto", seconds: float = 2.0) -> float:
     """Return how many images a second this plan shows to D here, by playing a throw-away game for some seconds."""
-    state = State(plan.game(), plan.play(), data, pick_device(device))
-    state.steps = 1001  # past the rounds in which D moves a hundred times, with which WGAN begins
-    with undisturbed(state.device, state.training.threads):
+    training, where = plan.play(), pick_device(device)
+    with undisturbed(where, training.threads), enough_memory(training, lambda: "while the speed was measured"):
+        state = State(plan.game(), training, data, where)
+        state.steps = 1001  # past the rounds in which D moves a hundred times, with which WGAN begins
         begin, images = time.monotonic(), 0
         for rounds in itertools.count(1):
             state.training.moves(state, state.stream)
@@ -141,6 +145,8 @@ def decide(
             )
         images = changes["training.images"]  # so that schedules which span the run agree with it
     one_length(images, minutes)
+    if images is not None and not 0 < images <= _MOST:
+        raise ValueError(f"images={images}: must be above 0 and at most {_MOST:,}")
     if len(data) < 2:
         raise ValueError(f"{data.name} holds one example: G would only copy it; give at least 2, better thousands")
     where = pick_device(device)
@@ -201,6 +207,7 @@ def fulfils(plan: Plan, recipe: str | None, images: int | None, changes: Mapping
     return named and images in (None, plan.training["images"]) and plan.set(changes) == plan
 
 
+_MOST, _YEAR = 10**15, 366 * 24 * 60  # images of a run, and minutes
 _VIEWS = 200  # of each example, below which a generator of small pictures is far from what it can be
 
 
@@ -216,7 +223,7 @@ def _notes(plan: Plan, data: Data) -> tuple[str, ...]:
     views, side = plan.training["images"] / len(data), min(data.spec.shape[1:], default=0)
     if data.files and side >= 64 and views < _VIEWS:
         notes.append(
-            f"each is seen {views:,.0f} times, which is little: train longer, or faster by --resize {side // 2}"
+            f"each is seen {views:,.0f} times, which is little: train longer, or faster with --resize {side // 2}"
         )
     return tuple(notes)
 
@@ -279,6 +286,8 @@ def fitting(plan: Plan, data: Data, device: str, minutes: float) -> tuple[int, i
     """The best number of threads, the images that fit into so many minutes here (measuring included), and the speed."""
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes={minutes}: must be above 0 and finite")
+    if minutes > _YEAR:
+        raise ValueError(f"minutes={minutes}: must be at most {_YEAR:,}, a year")
     begin, batch = time.monotonic(), int(plan.training["batch"])
     threads, speed = fastest(plan, data, device, min(2.0, 3.0 * minutes))
     left = max(0.0, 60.0 * minutes - (time.monotonic() - begin))

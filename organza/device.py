@@ -13,12 +13,13 @@ import torch
 __all__ = ["capacity", "memory", "pick_device", "seed_networks", "undisturbed"]
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     """Return the device of that name; "auto" is the best there is.
 
     Raises:
         ValueError: If it is unknown or not to be had here.
     """
+    name = str(name)
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
@@ -30,6 +31,10 @@ def pick_device(name: str = "auto") -> torch.device:
     if not here[kind]:
         kinds = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device={name!r}: not available here; available: auto, {kinds}")
+    number = name[len(kind) + 1 :]
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if name != kind and not (number.isdecimal() and int(number) < count):
+        raise ValueError(f"device={name!r}: there {'is' if count == 1 else 'are'} {count} of {kind}, counted from 0")
     return torch.device(name)
 
 

@@ -42,7 +42,7 @@ def join() -> None:
         and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     ):
         warnings.warn(  # pytorch keeps addresses of the dead in that store
-            "what is restarted may wait for ever for what has died: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 first",
+            "processes started anew may wait for ever for dead ones: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 first",
             stacklevel=2,
         )
     # Imported first while there is a group, as an optimizer does it, this module keeps that group as its functions'

@@ -108,8 +108,8 @@ class Game(nn.Module):
         if getattr(augment, "adaptive", False) and not (self.objective.anchored or self.objective.paired):
             name = type(self.objective).__name__
             raise ValueError(
-                f"{type(augment).__name__}(p=None): zero is no border of {name}'s logits, so that p cannot adapt to "
-                "how often D is right; give it, e.g. p=0.2"
+                f"{type(augment).__name__}(p=None): p adapts to how often D is right, which {name}'s logits do not "
+                "tell; give p a number, e.g. p=0.2"
             )
         if replay is not None and (of_noise := [term.name for term in terms if term.noise]):
             raise ValueError(
@@ -137,7 +137,7 @@ class Game(nn.Module):
     def generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Draw z from the prior and return z and G(z), one for each row of the batch."""
         if self.conditional and batch.y is None:
-            raise ValueError("the game is conditional, but the data have no conditions y")
+            raise ValueError("the game is conditional, but the data have no labels or other conditions y")
         z = batch.draw(self.prior.draw)  # (B, ...)
         fake: Tensor = self._said(self.generator, *((z, batch.y) if self.conditional else (z,)))
         return z, fake

@@ -38,7 +38,7 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
                 continue
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ValueError(f"{folder} is being written by {holder}; wait for it, or choose another --run")
+            raise ValueError(f"{folder} is being written by {holder}; wait for it, or stop it: Ctrl-C saves first")
         with suppress(OSError):  # a full disk holds locks too
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")

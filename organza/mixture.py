@@ -60,8 +60,8 @@ class Mixture(Prior, nn.Module):
         after: int = 20_000,
     ) -> None:
         super().__init__()
-        if components > _MOST:
-            raise ValueError(f"Mixture(components={components}): must be at most {_MOST:,}")
+        if not 2 <= components <= _MOST:
+            raise ValueError(f"Mixture(components={components}): must be from 2 to {_MOST:,}")
         if not half_life > 0 or not 0 <= after <= _LONGEST:
             raise ValueError(
                 f"Mixture(half_life={half_life}, after={after}): must be above 0, and from 0 to {_LONGEST:,}"

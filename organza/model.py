@@ -132,8 +132,8 @@ class Model:
         """
         ways, condition = (getattr(self.generator, name, None) for name in ("directions", "condition"))
         if not self.conditional or condition is None or (back and ways is None):
-            lacks = "back: it has one direction" if condition else "from image to image: its G is given none"
-            raise ValueError(f"this model does not go {lacks}")
+            lacks = "goes in one direction only" if condition else "makes images of noise, not of images: sample it"
+            raise ValueError(f"this model {lacks}")
         if y.ndim != 4 or y.shape[1] != condition[0]:
             raise ValueError(f"images of shape {tuple(y.shape[1:])}: this model takes {condition[0]} channels")
         y = y if ways is None else torch.cat([y, y], 1)

@@ -32,7 +32,8 @@ def nearest(x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
     """
     if len(examples) == 0 or x.shape[1:] != examples.shape[1:]:
         given, searched = tuple(x.shape[1:]), tuple(examples.shape[1:])
-        raise ValueError(f"nearest: {len(examples)} examples of {searched} for samples of {given}; the data of the run")
+        what = f"nearest: {len(examples)} examples of {searched} for samples of {given}"
+        raise ValueError(f"{what}; give the data that the run was trained on")
     device = torch.device("cpu") if x.device.type == "mps" else x.device  # which has no float64
     rows = min(2048, max(1, _NUMBERS // max(1, math.prod(x.shape[1:]))))  # also bounds the (m, k) below
     index, distance = torch.zeros(len(x), dtype=torch.long, device=device), torch.zeros(len(x), device=device)

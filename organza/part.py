@@ -117,15 +117,17 @@ def checked(kind: type, given: Mapping[str, Any], path: str, problems: list[str]
                 found[name] = [_part(noun, item, f"{here}.{i}", problems) for i, item in enumerate(value)]
             else:
                 problems.append(f"{here}: must be a list of parts, got {value!r}")
-        elif noun is not None and (isinstance(value, Mapping) or plain is None or _is_kind(noun, value)):
+        elif noun is not None and (isinstance(value, Mapping) or _is_part(noun, plain, value)):
             found[name] = _part(noun, value, here, problems)
         else:
             found[name] = _plain(plain, value, here, problems)
     return found
 
 
-def _is_kind(noun: type, value: Any) -> bool:
-    return isinstance(value, str) and value in KINDS[noun]
+def _is_part(noun: type, plain: Any, value: Any) -> bool:
+    """Whether a value is to be read as a part: where nothing else is taken but null, or where it is a kind's name."""
+    only = plain is None or (plain is type(None) and value is not None)
+    return only or (isinstance(value, str) and value in KINDS[noun])
 
 
 def _part(noun: type, value: Any, path: str, problems: list[str]) -> Part:
@@ -145,14 +147,18 @@ def _part(noun: type, value: Any, path: str, problems: list[str]) -> Part:
 
 
 def _plain(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
-    """Check a plain value strictly, as JSON: no string for a number, no number for a flag."""
+    """Check a plain value strictly, as JSON: no string for a number, no number for a flag, no infinity."""
     try:
-        return _jsonable(TypeAdapter(annotation).validate_json(json.dumps(value), strict=True))
+        given = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        finite = not isinstance(value, float | list | tuple)
+        problems.append(f"{path}: {'not a JSON value' if finite else 'must be finite'}, got {value!r}")
+        return None
+    try:
+        return _jsonable(TypeAdapter(annotation).validate_json(given, strict=True))
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         problems.append(f"{path}: {reason[:1].lower()}{reason[1:]}, got {value!r}")
-    except (TypeError, ValueError):
-        problems.append(f"{path}: not a JSON value, got {value!r}")
     return None
 
 

@@ -130,10 +130,12 @@ class Plan:
         plan = self.json()
         problems: list[str] = []
         for dotted, value in changes.items():
-            *path, last = dotted.split(".")
+            *path, last = keys = dotted.split(".")
             place: Any = plan
-            for step in path:
-                place = _step(place, step, dotted, problems)
+            for i, step in enumerate(path):
+                if isinstance(place, dict) and isinstance(place.get(step), str) and ".".join(keys[: i + 1]) in changes:
+                    place[step] = {"kind": place[step]}  # given by its bare name a moment ago
+                place = _step(place, keys, i, problems)
             if isinstance(place, list):
                 if last.isdigit() and int(last) < len(place):
                     place[int(last)] = value
@@ -142,7 +144,7 @@ class Plan:
             elif isinstance(place, dict):
                 place[last] = value
             elif place is not None:
-                problems.append(f"{dotted}: {'.'.join(path)} is a plain value, it has no parts")
+                problems.append(f"{dotted}: {'.'.join(path)} is a single value, with nothing inside it to set")
         if problems:
             raise PlanError(problems)
         return Plan.read(plan)
@@ -182,12 +184,13 @@ class Plan:
         if latent is not None and dim is not None and latent != dim:
             raise PlanError([f"generator.latent={latent}, prior.dim={dim}: they must be equal"])
         width = data.condition[0] if len(data.condition) == 1 else data.classes
+        if self.conditional and not (width or data.condition):
+            raise PlanError(["conditional=true: the data has no labels; give data that has, or set conditional=false"])
         for name in ("generator", "discriminator"):
             classes = getattr(self, name).get("classes")
             if classes is not None and classes != width and (classes or self.conditional):
-                problems.append(
-                    f"{name}.classes={classes}: the data's conditions are {width}; set {name}.classes={width}"
-                )
+                what = "numbers in a condition" if data.condition else "classes"
+                problems.append(f"{name}.classes={classes}: the data has {width} {what}; set {name}.classes={width}")
         wanted, told = self.prior.get("components"), self.discriminator.get("components")
         if wanted and told and wanted != told:
             problems.append(
@@ -215,7 +218,10 @@ class Plan:
             if made is not None and made.shape != x.shape:
                 got, wanted = tuple(made.shape[1:]), tuple(data.shape)
                 problems.append(f"generator: makes {got}, the data is {wanted}; set generator.shape={list(wanted)}")
-            elif made is not None:
+            shape, wanted = self.discriminator.get("shape"), list(data.shape)
+            if shape is not None and list(shape) != wanted:
+                problems.append(f"discriminator: sees {shape}, the data is {wanted}; set discriminator.shape={wanted}")
+            elif made is not None and not problems:
                 _try(lambda: game.look(batch, z, made, "discriminator"), "discriminator", problems)
         if problems:
             raise PlanError(problems)
@@ -288,15 +294,16 @@ def _fitting(path: str, what: str, size: int) -> None:
         )
 
 
-def _step(place: Any, step: str, dotted: str, problems: list[str]) -> Any:
-    """Go one step of a dotted key; None once a step has failed."""
-    found = None
+def _step(place: Any, keys: list[str], i: int, problems: list[str]) -> Any:
+    """Go step i of a dotted key; None once a step has failed."""
+    found, step, dotted = None, keys[i], ".".join(keys)
     if isinstance(place, list) and step.isdigit() and int(step) < len(place):
         found = place[int(step)]
     elif isinstance(place, dict) and step in place:
         found = place[step]
         if found is None:
-            problems.append(f"{dotted}: {step} is null, it has no parts; set {step}=KIND first")
+            whole, rest = ".".join(keys[: i + 1]), ".".join(keys[i + 1 :])
+            problems.append(f'{dotted}: {whole} is not set; give it whole, {whole}={{"kind": "...", "{rest}": ...}}')
     elif place is not None:
         known = list(place) if isinstance(place, dict) else []
         problems.append(f"{dotted}: there is no {step!r}{hint(step, known)}")

@@ -118,7 +118,7 @@ def _differences(module: torch_nn.Module, weights: Mapping[str, Tensor], error: 
     has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
     given = {name: tuple(w.shape) for name, w in weights.items()}
     kinds = (
-        [f"{n} is {given[n]} for {has[n]}" for n in has if f"size mismatch for {n}:" in error],
+        [f"{n} is {given[n]}, not {has[n]}" for n in has if f"size mismatch for {n}:" in error],
         [f"{n} is missing" for n in has if n not in given],
         [f"{n} is unknown" for n in given if n not in has],
     )

@@ -52,7 +52,7 @@ class Prior(ABC):
         Raises:
             ValueError: If the law has none, or not this one.
         """
-        raise ValueError(f"code {code}: {type(self).__name__} has no codes; Codes, of InfoGAN, has")
+        raise ValueError(f"code={code}: this prior, {type(self).__name__}, has no codes; that of recipe infogan has")
 
     def project(self, z: Tensor) -> Tensor:
         """Move a z that the law would hardly ever draw, (n, dim), to the nearest that it would; by default none."""
@@ -200,7 +200,7 @@ class Codes(Prior):
             raise ValueError(
                 f"Codes({given}): each code needs 2 categories or more, the others must be 0 or more, height above 0"
             )
-        self.categories, self.continuous, self.noise = tuple(categories), continuous, _checked(noise)
+        self.categories, self.continuous, self.noise = tuple(categories), continuous, _checked(noise, "noise")
         self.spread, self.height = spread, height
         self.dim = sum(self.categories) + continuous + noise
 
@@ -248,7 +248,8 @@ class Codes(Prior):
         """
         known = len(self.categories) + self.continuous
         if not 0 <= code < known:
-            raise ValueError(f"code={code}: there are {known} codes, counted from 0")
+            there = f"there are {known} codes" if known != 1 else "there is one code"
+            raise ValueError(f"code={code}: {there}, counted from 0")
         begin = sum(self.categories[:code])
         if code < len(self.categories):
             values = self.height * torch.eye(self.categories[code])  # (K, K)
@@ -307,7 +308,7 @@ def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
     return points
 
 
-def _checked(dim: int) -> int:
+def _checked(dim: int, name: str = "dim") -> int:
     if dim < 0:
-        raise ValueError(f"dim={dim}: the dimension of z must be 0 or more")
+        raise ValueError(f"{name}={dim}: a dimension of z must be 0 or more")
     return dim

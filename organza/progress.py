@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "measuring", "playing"]
 
+# How a line is printed: names of data hold brackets, which Rich would take for its markup.
+_AS_IT_IS: Any = {"style": "dim", "highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+
 
 class Watch:
     """Shows how a training goes, and ends it when asked to: a bar on a terminal, else a plain line now and then."""
@@ -37,7 +40,7 @@ class Watch:
 
     def say(self, text: str) -> None:
         """Print a line about what is being done."""
-        self.console.print(text, style="dim", highlight=False, soft_wrap=True)
+        self.console.print(text, **_AS_IT_IS)
 
     def listen(self) -> None:
         """Let Ctrl-C and SIGTERM ask for a gentle end, now that there is something to save; before, they end all."""
@@ -74,7 +77,7 @@ class Watch:
             columns = (
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[line]}"),
+                TextColumn("{task.fields[line]}", markup=False),
                 TimeRemainingColumn(),
             )
             self.bar = Progress(*columns, console=self.console)
@@ -159,11 +162,15 @@ def measuring(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
         def tell(what: str, done: int, total: int) -> None:
             if not as_json and what not in said[-1:]:
                 said.append(what)
-                console.print(what, style="dim", highlight=False, soft_wrap=True)
+                console.print(what, **_AS_IT_IS)
 
         yield tell
         return
-    columns = (TextColumn("{task.description:32}"), BarColumn(bar_width=24), TextColumn("{task.completed:,.0f}"))
+    columns = (
+        TextColumn("{task.description:32}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

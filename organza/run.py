@@ -56,10 +56,11 @@ class Run:
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
-        self._log, self._checkpoints = self.path / "log.jsonl", self.path / "checkpoints"
-        self._best = self.path / "best.json"
+        names = ("log.jsonl", "checkpoints", "best.json")
+        self._log, self._checkpoints, self._best = (self.path / name for name in names)
         if not (self.path / "plan.json").is_file():
-            raise ValueError(f"no run at {path} (no plan.json); organza train --run {path} starts one")
+            inside = ", ".join(sorted(each.parent.name for each in self.path.glob("*/plan.json"))[:3])
+            raise ValueError(f"no run at {path} (no plan.json){inside and f'; those in it are {inside}'}")
 
     @classmethod
     def create(cls, path: StrPath, plan: Mapping[str, Any]) -> Run:
@@ -240,7 +241,7 @@ class Run:
                 return groups, state, warnings
         wanted = "checkpoint" if images is None else f"checkpoint {images}"
         others = [] if images is None else [number for number in self.checkpoints() if number != images]
-        advice = f"choose one of {others}" if others else "organza train starts a new run"
+        advice = f"whole are {others}" if others else "organza train starts a new run"
         raise ValueError("; ".join([f"no sound {wanted} in {self.path}", *warnings, advice]))
 
     def _rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:

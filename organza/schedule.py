@@ -42,7 +42,7 @@ class Linear(Schedule):
     """``start`` for the first ``hold`` images, then straight to ``end`` over the next ``images``, then constant."""
 
     def __init__(self, start: float, end: float, images: int, hold: int = 0) -> None:
-        self.start, self.end, self.images, self.hold = start, end, _positive("images", images), hold
+        self.start, self.end, self.images, self.hold = start, end, _positive(self, "images", images), hold
 
     def __call__(self, images: int) -> float:
         t = min(max(images - self.hold, 0) / self.images, 1.0)
@@ -60,7 +60,7 @@ class Exponential(Schedule):
     def __init__(self, start: float, factor: float, per: int, floor: float = 0.0, stairs: bool = False) -> None:
         if factor <= 0:
             raise ValueError(f"Exponential(factor={factor}): the factor must be above 0")
-        self.start, self.factor, self.per, self.floor = start, factor, _positive("per", per), floor
+        self.start, self.factor, self.per, self.floor = start, factor, _positive(self, "per", per), floor
         self.stairs = stairs
 
     def __call__(self, images: int) -> float:
@@ -78,7 +78,7 @@ class Cosine(Schedule):
     """
 
     def __init__(self, start: float, end: float, images: int) -> None:
-        self.start, self.end, self.images = start, end, _positive("images", images)
+        self.start, self.end, self.images = start, end, _positive(self, "images", images)
 
     def __call__(self, images: int) -> float:
         t = min(images / self.images, 1.0)
@@ -93,13 +93,13 @@ class Bursts(Schedule):
     """
 
     def __init__(self, k: int = 5, burst: int = 100, first: int = 25, every: int = 500) -> None:
-        self.k, self.burst, self.first, self.every = k, burst, first, _positive("every", every)
+        self.k, self.burst, self.first, self.every = k, burst, first, _positive(self, "every", every)
 
     def __call__(self, images: int) -> float:
         return self.burst if images < self.first or images % self.every == 0 else self.k
 
 
-def _positive(name: str, value: int) -> int:
+def _positive(schedule: Schedule, name: str, value: int) -> int:
     if value <= 0:
-        raise ValueError(f"{name}={value}: must be above 0")
+        raise ValueError(f"{type(schedule).__name__}({name}={value}): must be above 0")
     return value

@@ -125,6 +125,13 @@ class Reconstruction(Term):
         return difference.abs() if self.norm == "l1" else difference**2
 
 
+def _both_ways(term: Term, round: Round) -> Tensor:
+    """The pair y = (a, b) that G leads both ways."""
+    if round.y is None or round.y.shape != round.fake.shape:
+        raise ValueError(f"{term.name}: needs data 'A and B', and a G of both directions, as recipe cyclegan has")
+    return round.y
+
+
 class Cycle(Term):
     r"""How far the way there and back leads from where it began, :math:`|G(G(y)) - y|` per element.
 
@@ -144,9 +151,9 @@ class Cycle(Term):
         super().__init__(weight)
 
     def generator(self, round: Round) -> Tensor:
-        assert round.y is not None, "a cycle needs data of the kind A and B"
+        y = _both_ways(self, round)
         back: Tensor = round.generator(round.z, round.fake)  # (B, 2C, H, W)
-        return (back - round.y).abs()
+        return (back - y).abs()
 
 
 class Identity(Term):
@@ -166,10 +173,10 @@ class Identity(Term):
         super().__init__(weight)
 
     def generator(self, round: Round) -> Tensor:
-        assert round.y is not None, "an identity needs data of the kind A and B"
-        a, b = round.y.chunk(2, 1)
+        y = _both_ways(self, round)
+        a, b = y.chunk(2, 1)
         same: Tensor = round.generator(round.z, torch.cat([b, a], 1))  # (B, 2C, H, W)
-        return (same - round.y).abs()
+        return (same - y).abs()
 
 
 class Classification(Term):
@@ -211,7 +218,8 @@ class Classification(Term):
 
 def _head(verdict: Verdict, name: str, network: str) -> Tensor:
     if name not in verdict.heads:
-        raise ValueError(f"D has no head {name!r} ({network}): it said {', '.join(verdict.heads) or 'logits alone'}")
+        says = ", ".join(verdict.heads) or "nothing beside its logits"
+        raise ValueError(f"D says nothing of {name} ({network}): it says {says}")
     return verdict.heads[name]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from organza.progress import Watch
+
 TINY = ("--recipe", "mlp", "--set", "generator.widths=[16]", "--set", "discriminator.widths=[16]")
 
 
@@ -73,12 +75,18 @@ MISTAKES = [
     (("train", "--minutes", "1", "--images", "64"), "give one of the two"),
     (("train", "--minutes", "1", "--set", "training.images=64"), "give one of the two"),
     (("train", "--set", "training.images=many"), "training.images: input should be a valid integer, got 'many'"),
-    (("train", "--set", "data=moons"), "data is no setting"),
+    (("train", "--set", "training.images=-5"), "images=-5: must be above 0 and at most"),
+    (("train", "--minutes", "1e13"), "minutes=10000000000000.0: must be at most 527,040, a year"),
+    (("train", ""), "the data has no name"),
+    (("train", "--set", "data=moons"), "data is no setting: organza train DATA"),
+    (("train", "--set", "labels=[]"), "labels is no setting: is read from the data"),
+    (("train", "--images", "64", "--set", 'terms=[{"kind":"Cycle"}]'), "Cycle: needs data 'A and B'"),
     (("train", "--set", "conditional=true", "--set", "generator.classes=10"), "set discriminator.classes=10"),
     (("train", "--images", "64", "--set", "training.generator_optimizer.lr=-1"), "lr and eps must be 0 or more"),
     (("train", "--seed", "99999999999999999999"), "--seed"),
     (("train", "--device", "cudaa"), "did you mean cuda"),
     (("train", "--device", "mps:7"), "device='mps:7'"),
+    (("train", "--device", "cpu:x"), "device='cpu:x': there is 1 of cpu, counted from 0"),
     (("train", "--bogus"), "--bogus"),
     (("train", "here.npy"), "here.npy"),
     (("train", "."), "."),
@@ -201,6 +209,13 @@ def test_plans_and_samples_need_no_compiler() -> None:
         "assert 'sympy' not in sys.modules and 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_of_data_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup of Rich's, which would leave out the first and fail at the second."""
+    said = "reading mnist[labels=100] and [/x] of :cat:"
+    Watch(as_json=False).say(said)
+    assert capsys.readouterr().err == f"{said}\n"
 
 
 def test_bar_on_a_terminal(organza, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,10 @@ def test_names() -> None:
         assert pick_device().type == "cpu"
     with pytest.raises(ValueError, match="must be auto, cpu, cuda or mps; did you mean cuda"):
         pick_device("cudda")
+    assert pick_device(torch.device("cpu")) == torch.device("cpu")
+    for name in ("cpu:", "cpu:x", "cpu:1", "cpu:0:0"):
+        with pytest.raises(ValueError, match="there is 1 of cpu, counted from 0"):
+            pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="not available here; available: auto, cpu"):
             pick_device("cuda:1")

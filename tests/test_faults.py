@@ -201,7 +201,7 @@ def test_out_of_memory_says_what_to_do_and_the_run_goes_on_in_parts(tmp_path: Pa
         learn(self, player, *rest, **more)
 
     monkeypatch.setattr(State, "learn", short)
-    with pytest.raises(OutOfMemory, match=r"at image 2048, with 256 of 256 .*--set training.accumulate=2 takes less"):
+    with pytest.raises(OutOfMemory, match=r"at image 2048 .*, with 256 of 256 .*--set training.accumulate=2, which"):
         oz.train("ring", run=tmp_path / "run", **words)
     with pytest.warns(UserWarning, match="goes on with accumulate=2, not 1: the last bits may differ"):
         model = oz.resume(tmp_path / "run", changes={"training.accumulate": 2})
@@ -209,6 +209,18 @@ def test_out_of_memory_says_what_to_do_and_the_run_goes_on_in_parts(tmp_path: Pa
     assert Run(tmp_path / "run").plan["training"]["accumulate"] == 2
     with pytest.raises(ValueError, match=r"--set training.batch: a run goes on as it began; what may change is"):
         oz.resume(tmp_path / "run", changes={"training.batch": 2})
+
+
+def test_out_of_memory_while_the_speed_is_measured(tmp_path: Path, monkeypatch) -> None:
+    def short(self: State, *_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(State, "learn", short)
+    with pytest.raises(
+        OutOfMemory, match=r"out of memory while the speed was measured, with 256 of 256 .*accumulate=2"
+    ):
+        oz.train("ring", "modes", run=tmp_path / "run", minutes=1.0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch) -> None:

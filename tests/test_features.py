@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from organza.data import open_data
+from organza import evaluation
+from organza.data import Data, open_data
+from organza.evaluation import evaluate, reference
 from organza.metrics import digits
 from organza.metrics.features import NAMES, Extractor, _RandomConvolutions, extract, extractor, kept, matrix
 
@@ -191,3 +193,34 @@ def test_a_network_that_gives_nan_is_named(images: torch.Tensor) -> None:
 
     with pytest.raises(ValueError, match="features Broken: 120 of 120 examples hold NaN"):
         extract(extractor(Broken()), images)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many examples each extraction of features was of."""
+    seen: list[int] = []
+    extract = evaluation.extract
+
+    def counted(sees: object, x: torch.Tensor, **options: object) -> object:
+        seen.append(len(x))
+        return extract(sees, x, **options)
+
+    monkeypatch.setattr(evaluation, "extract", counted)
+    monkeypatch.setattr(evaluation, "kept", lambda sees, x, *_: counted(sees, x))
+    return seen
+
+
+def test_metrics_of_the_values_make_no_features(looks: list[int]) -> None:
+    """And lack none of the flags."""
+    against = reference("digits")
+    fake = Data("samples", against.real.x[:1].expand(100, 1, 28, 28))
+    found = evaluate(fake, against, ["memorisation"], "efficientnet-lite0")
+    assert not looks and found[0].protocol.features == "pixels"
+    assert "all samples are the same: no number says much" in found[0].flags
+
+
+def test_what_cannot_be_measured_is_told_before_features_are_made(looks: list[int]) -> None:
+    fake = Data("samples", open_data("digits").x[:300])
+    with pytest.raises(ValueError, match="features random know no classes"):
+        evaluate(fake, reference("digits"), ["frechet", "classes"], "random")
+    assert sum(looks) <= 4

@@ -25,7 +25,7 @@ def test_as_many_labels_of_each_class_are_kept() -> None:
 
 @pytest.mark.parametrize("part", ["labels=5", "labels=55", "labels=20000", "labels=0"])
 def test_numbers_of_labels_that_cannot_be(part) -> None:
-    with pytest.raises(ValueError, match="must be a multiple of the 10 classes, and at most 10000 here"):
+    with pytest.raises(ValueError, match="labels must be a multiple of the 10 classes, and at most 10000 here"):
         open_data(f"digits[{part}]")
 
 

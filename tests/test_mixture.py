@@ -72,8 +72,8 @@ def test_by_the_true_posterior_the_shares_become_those_of_the_data():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"components": 1}, "2 categories or more"),
-        ({"components": 2**70}, "must be at most 65,536"),
+        ({"components": 1}, r"Mixture\(components=1\): must be from 2 to"),
+        ({"components": 2**70}, "must be from 2 to 65,536"),
         ({"after": 2**70}, "after=1180591620717411303424"),
         ({"half_life": 0.0}, r"half_life=0.0, after=20000\): must be above 0"),
         ({"components": 3, "weights": (0.5, 0.5)}, r"weights=\[0.5, 0.5\]\): must be 3 of 0 or more that add up to 1"),

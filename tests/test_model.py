@@ -255,7 +255,7 @@ def test_nearest_is_exact_where_float32_would_cancel():
 
 def test_refused_neighbours():
     for examples in (torch.zeros(0, 4), torch.zeros(5, 3)):
-        with pytest.raises(ValueError, match="the data of the run"):
+        with pytest.raises(ValueError, match="the data that the run was trained on"):
             nearest(torch.zeros(2, 4), examples)
 
 

@@ -277,6 +277,27 @@ def test_dropout_of_2014_keeps_the_mean() -> None:
     assert network(-torch.ones(1, 1, 10, 10)).item() == pytest.approx(0.0)  # black is 0, and all biases are
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DCGANGenerator(4, (1, 16, 16), width=0), "width=0: must be 1 or more"),
+        (lambda: DCGANDiscriminator((1, 16, 16), width=-1), "width=-1: must be 1 or more"),
+        (lambda: ResNetGenerator(4, (1, 16, 16), width=0), "width=0: must be 1 or more"),
+        (lambda: ResNetDiscriminator((1, 16, 16), width=0), "width=0: must be 1 or more"),
+        (lambda: BEGANGenerator(4, (1, 16, 16), filters=0), "filters=0: must be 1 or more"),
+        (lambda: BEGANDiscriminator((1, 16, 16), hidden=0), "hidden=0: must be 1 or more"),
+        (lambda: UNetGenerator((1, 16, 16), (1, 16, 16), width=0), "width=0: must be 1 or more"),
+        (lambda: PatchDiscriminator((1, 16, 16), None, width=0), "width=0: must be 1 or more"),
+        (lambda: Translator((1, 16, 16), (1, 16, 16), width=0), "width=0: must be 1 or more"),
+        (lambda: RectifierGenerator(4, (9,), sparse=-1), "sparse=-1: must be 0 or more"),
+        (lambda: RectifierGenerator(4, (9,), output_irange=-1.0), "output_irange=-1.0: must be above 0"),
+    ],
+)
+def test_layers_without_width_are_refused_by_name(make, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
 def test_the_sparse_initialisation() -> None:
     weight = RectifierGenerator(6, (50,), (40, 30), sparse=10, output="linear").end.weight.detach()
     assert ((weight != 0).sum(1) == 10).all() and weight[weight != 0].std() == pytest.approx(1.0, abs=0.15)

@@ -113,7 +113,7 @@ def test_a_side_may_be_held_out_by_the_first_code_point(two) -> None:
     assert pair.files == open_data("a[fold%2!=0]").files and pair.name == "a[fold%2!=0] from b[fold%2!=0]"
     with pytest.raises(ValueError, match="numbered from 0 to 1"):
         open_data("a[fold%2=2]")
-    with pytest.raises(ValueError, match="names of files, which digits has not"):
+    with pytest.raises(ValueError, match="names of files, and digits has no files"):
         open_data("digits[fold%2=0]")
     with pytest.raises(ValueError, match=r"\[fold%10=0\]"):
         open_data("a[fold=3]")

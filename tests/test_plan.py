@@ -93,7 +93,7 @@ MISTAKES = [
     ({"training.generator_optimizer.lr": {"kind": "Linear", "start": 1}}, ["lr.end: missing", "lr.images: missing"]),
     (
         {"training.generator_optimizer.lr": {"kind": "Linear", "start": 1, "end": 0, "images": 0}},
-        ["training: images=0: must be above 0"],
+        ["training: Linear(images=0): must be above 0"],
     ),
     (
         {"training.generator_optimizer.lr": -1, "training.discriminator_optimizer.beta2": 1},
@@ -112,9 +112,20 @@ MISTAKES = [
         ["training.generator_optimizer: "],
     ),
     ({"training.moves.k": {"kind": "Burst"}}, ["training.moves.k.kind: unknown kind 'Burst'; did you mean Bursts?"]),
-    ({"prior.dim.size": 3}, ["prior.dim.size: prior.dim is a plain value, it has no parts"]),
+    ({"prior.dim.size": 3}, ["prior.dim.size: prior.dim is a single value, with nothing inside it to set"]),
     ({"nothing.at.all": 3}, ["nothing.at.all: there is no 'nothing'"]),
-    ({"augment.shift": 0.1}, ["augment.shift: augment is null, it has no parts; set augment=KIND first"]),
+    (
+        {"augment.shift": 0.1},
+        ['augment.shift: augment is not set; give it whole, augment={"kind": "...", "shift": ...}'],
+    ),
+    (
+        {"training.jitter.shift": 0.1},
+        ["training.jitter.shift: training.jitter is not set; give it whole, training.jitter="],
+    ),
+    ({"augment": "DifAugment"}, ["augment.kind: unknown kind 'DifAugment'; did you mean DiffAugment?"]),
+    ({"augment": 3}, ['augment: must be a part {"kind": ...} of ']),
+    ({"training.half_life": float("inf")}, ["training.half_life: must be finite, got inf"]),
+    ({"generator.widths": [float("nan")]}, ["generator.widths: must be finite, got [nan]"]),
     ({"training.batch": "x", "joint": 1}, ["joint:", "training.batch:"]),
 ]
 
@@ -134,6 +145,8 @@ def test_set_changes_any_field() -> None:
     assert plan.objective == {"kind": "Hinge"} and plan.training["moves"] == {"kind": "Simultaneous"}
     assert plan.terms[0]["weight"] == 3 and plan.joint
     assert plan.set({"terms": []}).terms == ()
+    augment = plan.set({"augment": "ADA", "augment.p": 0.2}).augment  # by its bare name first
+    assert augment is not None and (augment["kind"], augment["p"]) == ("ADA", 0.2)
 
 
 def test_parts_must_fit_the_data_and_each_other() -> None:
@@ -143,7 +156,7 @@ def test_parts_must_fit_the_data_and_each_other() -> None:
         plan.fits(Spec((1, 32, 32), 10))
     with pytest.raises(PlanError, match=r"generator.latent=4, prior.dim=5: they must be equal"):
         plan.set({"prior.dim": 5}).fits(DIGITS)
-    with pytest.raises(PlanError, match="discriminator:"):
+    with pytest.raises(PlanError, match="discriminator: sees"):
         plan.set({"discriminator.shape": [1, 9, 9]}).fits(DIGITS)
     with pytest.raises(PlanError, match="components=32: the prior's are 64; set discriminator"):
         quick(DIGITS).set({"discriminator.components": 32}).fits(DIGITS)

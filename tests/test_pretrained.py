@@ -378,7 +378,7 @@ def test_weights_that_do_not_fit_are_named():
     with pytest.raises(ValueError) as caught:
         pretrained.fill(wanted, {f"0.{n}": w for n, w in given.state_dict().items()} | {"a": torch.zeros(1)}, "RUN")
     assert str(caught.value) == (
-        "RUN: the weights do not fit Sequential: 0.weight is (3, 2) for (4, 2), 0.bias is (3,) for (4,), "
+        "RUN: the weights do not fit Sequential: 0.weight is (3, 2), not (4, 2), 0.bias is (3,), not (4,), "
         "1.weight is missing, 1.bias is missing, 2.weight is missing, a is unknown, and 3 more"
     )
 
@@ -388,7 +388,7 @@ def test_a_buffer_that_takes_any_shape_is_not_named():
     given = game.state_dict() | {"pool.fakes": torch.zeros(2, 3), "G.bias": torch.zeros(2)}
     with pytest.raises(ValueError) as caught:
         pretrained.fill(game, given, "RUN")
-    assert str(caught.value) == "RUN: the weights do not fit ModuleDict: G.bias is (2,) for (1,)"
+    assert str(caught.value) == "RUN: the weights do not fit ModuleDict: G.bias is (2,), not (1,)"
 
 
 def test_weights_that_fit_are_copied_or_kept():

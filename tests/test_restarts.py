@@ -82,9 +82,9 @@ def test_what_one_process_alone_has_met_is_told_by_it(organza, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("batch", "generator_batch", "parts", "said"),
     [
-        (64, 0, 1, "accumulate=2 "),
-        (25, 0, 1, "accumulate=5 "),
-        (64, 48, 4, "accumulate=8 "),
+        (64, 0, 1, "accumulate=2,"),
+        (25, 0, 1, "accumulate=5,"),
+        (64, 48, 4, "accumulate=8,"),
         (64, 24, 8, "smaller training.batch"),
         (1, 0, 1, "smaller training.batch"),
     ],

@@ -7,6 +7,7 @@ import torch
 from test_recipes import OTHERS
 from test_seam import copy, differing
 
+import organza as oz
 from organza.data import open_data
 from organza.moves import Alternating
 from organza.plan import Plan
@@ -46,3 +47,12 @@ def test_cut_at_every_step(name: str, device: torch.device) -> None:
         groups, record = copy(state)
         assert differing(groups, saved[step][0]) == [], f"cut at {cut}"
         assert record == saved[step][1], f"cut at {cut}"
+
+
+def test_data_that_was_an_array_is_asked_for(tmp_path):
+    x = torch.rand(64, 1, 8, 8) * 2 - 1
+    small = {"generator.widths": [4], "discriminator.widths": [4]}
+    oz.train(x, "mlp", run=tmp_path / "run", images=128, device="cpu", changes=small)
+    with pytest.raises(ValueError, match=r"run was trained on array: .*; give the data again, by --data$"):
+        oz.resume(tmp_path / "run", images=256)
+    assert oz.resume(tmp_path / "run", images=256, data=x, device="cpu") is not None

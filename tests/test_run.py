@@ -122,7 +122,7 @@ def test_create_refuses_what_exists_and_writes_nothing(run, tmp_path):
 
 
 def test_what_cannot_be_read_is_named(run, tmp_path):
-    with pytest.raises(ValueError, match=r"no run at .* \(no plan.json\); organza train --run"):
+    with pytest.raises(ValueError, match=rf"no run at .* \(no plan.json\); those in it are {run.path.name}$"):
         Run(tmp_path)
     (run.path / "log.jsonl").write_text('{"images": 1}\n{"ima\n{"images": 3}\n')
     with pytest.raises(ValueError, match=r"line 2 of .*log.jsonl is not JSON"):
@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_is_skipped_by_name(tmp_path, name, damage):
     with pytest.raises(ValueError, match="safetensors|json" if lies else name) as refusal:
         run.load(100)
     assert lies or name in warning
-    assert "no sound checkpoint 100" in str(refusal.value) and "choose one of [50" in str(refusal.value)
+    assert "no sound checkpoint 100" in str(refusal.value) and "whole are [50" in str(refusal.value)
     assert (100 in run.checkpoints()) == (damage.startswith("flip") and name != "MANIFEST.json") or lies
     DAMAGE[damage](run.path / "checkpoints" / "50" / name)
     with pytest.raises(ValueError, match=r"checkpoint 100 skipped: .* checkpoint 50 skipped: "):

@@ -261,8 +261,8 @@ def test_responsibilities_are_counts_of_real_examples():
 @pytest.mark.parametrize(
     ("term", "said"),
     [
-        (Classification(), "no head 'classes'"),
-        (FeatureMatching(), "no head 'features'"),
+        (Classification(), "D says nothing of classes"),
+        (FeatureMatching(), "D says nothing of features"),
         (MutualInformation(), "codes=12 gives one"),
         (MutualInformation(categories=(3,), continuous=0), "the codes are 3 numbers, but D reads 2"),
     ],

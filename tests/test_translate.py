@@ -110,7 +110,7 @@ def test_pix2pix_is_trained_translates_and_is_measured(organza) -> None:
         "translate", "run", "held-x", "--out", "new"
     )
     assert "--out a: exists and is no empty folder" in refused("translate", "run", "held-y", "--out", "a")
-    assert "does not go back: it has one direction" in refused("translate", "run", "held-y", "--out", "new", "--back")
+    assert "goes in one direction only" in refused("translate", "run", "held-y", "--out", "new", "--back")
     assert "unknown data set or file 'nowhere'" in refused("translate", "run", "nowhere", "--out", "new")
     assert "holds vectors of 2" in refused("translate", "run", "ring", "--out", "new")
     assert "organza translate run INPUT --out DIR" in refused("sample", "run")
@@ -162,7 +162,7 @@ def test_noise_leaves_the_model_as_it_was() -> None:
 
 def test_what_does_not_go_from_image_to_image_is_refused() -> None:
     unconditional = Model(oz.load, Normal(2))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="does not go from image to image"):
+    with pytest.raises(ValueError, match="makes images of noise, not of images"):
         unconditional.translate(torch.zeros(1, 1, 8, 8))
     pair = Model(TranslatorPair((2, 8, 8), 2, 1), Normal(0), True)
     with pytest.raises(ValueError, match=r"images of shape \(3, 8, 8\): this model takes 1 channels"):

@@ -58,9 +58,9 @@ def _lines(found: Check) -> list[str]:
         *(("left out", reason) for reason in found.left_out[:20]),
         ("left out", f"and {len(found.left_out) - 20:,} more" if len(found.left_out) > 20 else ""),
         *(("same", " = ".join(group)) for group in found.same[:5]),
-        ("same", f"and {len(found.same) - 5:,} groups more" if len(found.same) > 5 else ""),
+        ("same", f"and {len(found.same) - 5:,} more groups" if len(found.same) > 5 else ""),
         *(("near", " ~ ".join(pair)) for pair in found.near[:5]),
-        ("near", f"and {len(found.near) - 5:,} pairs more{' at least' * found.cut}" if len(found.near) > 5 else ""),
+        ("near", f"and {len(found.near) - 5:,}{' or' * found.cut} more pairs" if len(found.near) > 5 else ""),
         *(("warning", line) for line in found.warnings),
     ]
     return [f"{name:10}  {text}" for name, text in rows if text]

@@ -26,7 +26,7 @@ def lab(
     listed: Annotated[bool, typer.Option("--list", help="Only say what experiments there are.")] = False,
     as_json: Json = False,
 ) -> None:
-    """See what theory says happen: predicted against measured, with a figure for each experiment."""
+    """Put theory to the test: predicted against measured, with a figure for each experiment."""
     from organza.lab import NAMES, perform, title
 
     if listed:

@@ -206,8 +206,10 @@ def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
     from organza.model import nearest
 
     _check_pictures(x, "--nearest")
+    if not data:
+        raise ValueError("--nearest needs the training data, which this model does not name: give it by --data")
     try:
-        found = open_data(data or "")
+        found = open_data(data)
         examples = found.x if found.x.dtype == torch.uint8 else found.values.inside(found.x)
     except ValueError as error:
         raise ValueError(f"--nearest needs the training data: {error}; give it by --data") from None

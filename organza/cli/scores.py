@@ -23,7 +23,7 @@ def evaluate(
         str | None, typer.Argument(metavar="[RUN]", help="The run folder, or the folder of a pretrained model.")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Names with commas between them. [default: all that apply]")
+        str | None, typer.Option(help="Names with commas between them. [default: the usual ones that apply]")
     ] = None,
     features: Annotated[
         str | None, typer.Option(help="digits, efficientnet-lite0, inception, random or pixels. [default: as suits]")

@@ -45,7 +45,7 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed giv
 Images = Annotated[int | None, typer.Option(min=1, help="Length of the run: images shown to D.")]
 Minutes = Annotated[float | None, typer.Option(help="Length in minutes: the speed is measured, then fixes --images.")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=lambda: ["auto", "cpu", "cuda", "mps"])
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", autocompletion=lambda: ["auto", "cpu", "cuda", "mps"])
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -85,12 +85,15 @@ def run(command: Callable[..., Any]) -> int:
     except ValueError as error:
         return _mistake(str(error), type(error).__name__ in _OWN)
     except OSError as error:
-        if error.errno not in (*_DISK, *_NAME):
+        advice = next((advice for kinds, advice in _ADVICE.items() if error.errno in kinds), None)
+        if advice is None:
             raise
-        room = "make room, or the folder writable; what was saved before is whole"
-        advice = "choose another name" if error.errno in _NAME else room
         return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
+        if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error):
+            return _mistake(
+                "out of memory: ask for less at once (fewer samples, smaller images), or --device cpu", True
+            )
         if type(error).__name__ == "NoArgsIsHelpError":  # `organza` alone
             print(str(error) or error.format_message())  # type: ignore[attr-defined]
             return 0
@@ -109,8 +112,11 @@ def _typed(message: str) -> str:
 
 
 _OWN = ("Diverged", "OutOfMemory", "Unwritten")  # what may happen to one process alone
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-_NAME = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT): "make room on the disk; what was saved before is whole",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "it may not be read, or its folder not written, by you: change that",
+    (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG): "choose another name",
+}
 
 
 def _mistake(text: str, own: bool = False) -> int:

@@ -37,7 +37,7 @@ def tensorboard(
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("organza tensorboard: install it by pip install 'organza[tensorboard]'") from error
+        raise ValueError("this needs TensorBoard: pip install 'organza[tensorboard]'") from error
     aim = _aim(folder.plan)
     lines, pictures = 0, set[str]()
     with SummaryWriter(str(target)) as writer:

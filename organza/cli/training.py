@@ -75,8 +75,8 @@ def train(
 def resume(
     run: Run,
     data: Annotated[str | None, typer.Option(help="The data, if its file has moved.")] = None,
-    images: Images = None,
-    minutes: Minutes = None,
+    images: Annotated[int | None, typer.Option(min=1, help="The new length in all, in images shown to D.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes to go on for: the speed is measured first.")] = None,
     device: Device = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What may change: training.accumulate, ...")

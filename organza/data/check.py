@@ -147,8 +147,7 @@ def _warnings(found: Check) -> list[str]:
     lines, few = [], [(name, n) for name, n in found.classes.items() if 0 < n < _PER_CLASS]
     if len(found.shape) == 3 and found.count < _FEW:
         lines.append(
-            f"{found.count:,} images are few: D learns them by heart; in all but short runs augmentation is on, "
-            "unless you choose a recipe"
+            f"{found.count:,} images are few: in a long run D learns them by heart, unless it sees them augmented"
         )
     if few:
         said = ", ".join(f"{n} of {name}" for name, n in few[:3]) + (
@@ -167,9 +166,11 @@ def _warnings(found: Check) -> list[str]:
         lines.append(f"no example of {len(empty)} classes: {', '.join(empty[:5])}")
     if len(found.sizes) > 1:
         usual, n = next(iter(found.sizes.items()))
-        lines.append(f"{len(found.sizes)} sizes, {n} of {sum(found.sizes.values())} of {usual}: give --resize")
+        lines.append(
+            f"{len(found.sizes)} sizes, {n} of {sum(found.sizes.values())} of {usual}: train with --resize SIDE"
+        )
     if found.left_out:
-        lines.append(f"{len(found.left_out)} files cannot be read: give --bad-images skip, or mend them")
+        lines.append(f"{len(found.left_out)} files cannot be read: train with --bad-images skip, or repair them")
     copies = sum(len(group) - 1 for group in found.same)
     if copies:
         lines.append(f"copies of other examples: {copies:,}; a split into train and test would share them")

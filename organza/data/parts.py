@@ -19,6 +19,7 @@ Several may follow each other.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import replace
 from pathlib import PurePath
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["part", "weights"]
 
+_MOST = 2**36  # numbers of a set that is made here
 _WEIGHTS = re.compile(r"weights=(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 
 
@@ -84,14 +86,14 @@ def _fold(data: Data, part: str, folds: int, fold: int, inside: bool) -> Data:
     """The examples whose file names fall into one of so many folds, or those that do not."""
     name = f"{data.name}[{part}]"
     if not data.files:
-        raise ValueError(f"{name}: folds go by the names of files, which {data.name} has not; use [start:stop]")
-    if not fold < folds:
-        raise ValueError(f"{name}: with {folds} folds they are numbered from 0 to {folds - 1}")
+        raise ValueError(f"{name}: folds go by the names of files, and {data.name} has no files; use [start:stop]")
+    if folds < 2 or not fold < folds:
+        raise ValueError(f"{name}: needs 2 folds or more; with {folds} they are numbered from 0 to {max(0, folds - 1)}")
     groups = (PurePath(file).stem.partition("-")[0] for file in data.files)
     hashes = (int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "little") for group in groups)
     index = [i for i, number in enumerate(hashes) if (number % folds == fold) == inside]
     if not index:
-        raise ValueError(f"{name}: none of the {len(data)} examples falls there; take fewer folds")
+        raise ValueError(f"{name}: none of the {len(data)} examples falls there; take another fold or number of folds")
     return replace(data.rows(torch.tensor(index)), name=name)
 
 
@@ -101,11 +103,14 @@ def _few_labels(data: Data, n: int, seed: int) -> Data:
     if data.y is None or data.y.ndim > 1:
         raise ValueError(f"{name}: the data has no labels of classes")
     classes = data.spec.classes
+    if not classes:
+        raise ValueError(f"{name}: none of the examples has a label")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     rows = [order[data.y[order] == k] for k in range(classes)]
     least = min(map(len, rows))
     if n < classes or n % classes or n // classes > least:
-        raise ValueError(f"{name}: must be a multiple of the {classes} classes, and at most {classes * least} here")
+        most = classes * least
+        raise ValueError(f"{name}: {n} labels must be a multiple of the {classes} classes, and at most {most} here")
     kept = torch.cat([each[: n // classes] for each in rows])
     y = torch.full_like(data.y, -1)
     y[kept] = data.y[kept]
@@ -162,14 +167,16 @@ def _joined(data: Data) -> Data:
         )
         values = Values(data.values.dtype, (*offset, *(0.0,) * classes), (*scale, *(1.0,) * classes))
         return replace(data, name=name, x=join(data.x, e[y]), y=None, labels=(), values=values)
-    raise ValueError(f"{name}: this is for images of bytes and for vectors, these are {data!r}")
+    raise ValueError(f"{name}: this is for images of bytes and for vectors, these are {data.spec.shape} {data.x.dtype}")
 
 
 def _stacked(data: Data, part: str, n: int) -> Data:
     """Three grey images as the colours of one, n times."""
     name = f"{data.name}[{part}]"
     if data.x.ndim != 4 or data.x.shape[1] != 1 or n < 1:
-        raise ValueError(f"{name}: this is for grey images, and a number from 1, these are {data!r}")
+        raise ValueError(f"{name}: this is for grey images, and a number from 1; these are {data.spec.shape}")
+    if n * (size := 3 * math.prod(data.spec.shape)) > _MOST:
+        raise ValueError(f"{name}: these would be {n:,} images of {size:,} numbers; take fewer")
     index = torch.randint(len(data), (3 * n,), generator=torch.Generator().manual_seed(0))
     x = data.rows(index).x.view(n, 3, *data.x.shape[2:])
     return replace(data, name=name, x=x, y=None, labels=(), files=())

@@ -336,6 +336,8 @@ def _checked(name: str, x: Any, y: Any, layout: str = "") -> Data:
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:
     """The path of a file of arrays, of an archive or of a folder, if there is one."""
+    if not str(source).strip():
+        raise ValueError(f"the data has no name: give a file, a folder (. for this one) or one of {', '.join(names())}")
     path = Path(os.path.expanduser(source))
     is_file = os.path.isfile(path)  # unlike Path.is_file, False for what cannot be a path
     if is_file and path.suffix.lower() not in (*arrays.SUFFIXES, *ARCHIVES):

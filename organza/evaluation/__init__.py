@@ -81,7 +81,7 @@ class Evaluation:
         if self.n < LEAST or self.every < 0:
             raise ValueError(f"n={self.n}, every={self.every}: n must be {LEAST} or more, every 0 or more")
         if name in ("memorisation", "parzen", "within-classes", "cas", "label-accuracy"):
-            raise ValueError(f"metric {self.metric!r} is not for every now and then: evaluate the run by it afterwards")
+            raise ValueError(f"metric {self.metric!r} takes too much while a run trains: evaluate the run afterwards")
         if self.best == "floor":
             raise ValueError(f"metric {self.metric!r} is best near its floor, so that no checkpoint is the best by it")
 
@@ -112,7 +112,8 @@ def scorer(
     context = _context(sees, against, real, seed, conditional)
     truth = _side(sees, real, real.values, device, True, None)
     few = _few(truth, sees, device)
-    applicable([asked.metric], few, few, context)
+    if applicable([asked.metric], few, few, context) and _looks([name]):
+        few.look()
 
     def score(model: Model) -> dict[str, float]:
         y = conditions(against, asked.n, seed) if conditional else None
@@ -164,7 +165,9 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
         except (IndexError, RuntimeError) as error:  # of an embedding, of one_hot
             if isinstance(error, RuntimeError) and "num_classes" not in str(error):
                 raise
-            raise ValueError(f"the model does not know all labels of the real data ({error}): give its own") from None
+            raise ValueError(
+                "the model does not know all labels of the real data: give data with the classes it was trained on"
+            ) from None
         parts.append(x.cpu())
         if watch is not None:
             watch("samples", chunk - mine.start + 1, len(mine))
@@ -225,8 +228,7 @@ def evaluate(
     values = real.values
     context = _context(sees, against, real, seed, conditional)
     judged, truth = (_side(sees, each, values, device, each is real, watch) for each in (fake, real))
-    # What cannot be measured is told before anything takes long.
-    wanted = applicable(metrics, *(_few(side, sees, device) for side in (judged, truth)), context)
+    wanted = applicable(metrics, _few(judged, sees, device), _few(truth, sees, device), context)  # told before the work
     flags = _flags(judged, truth, fake, real, _looks(wanted))
     found, failed = _measured(wanted, judged, truth, context, "", watch)
     for name, why in failed.items():
@@ -243,7 +245,7 @@ def evaluate(
         floor, unknown = _measured(below, held_side, other, context, "floor of ", watch)
         floor_of = f"{len(held):,} of {held.name} ({held.digest[:12]}) against {len(other):,}"
         if len(held) != len(fake) or rest is not None:
-            flags += (f"the floor is of another number: {len(held):,} real examples against {len(other):,}",)
+            flags += (f"the floor is of {len(held):,} real examples against {len(other):,}, not as many as samples",)
     protocol = Protocol(
         metric="",
         features=sees.name,
@@ -304,7 +306,8 @@ def _measured(
 ) -> tuple[dict[str, list[Found]], dict[str, str]]:
     """What each metric found, and why those that these examples are too few or too odd for did not."""
     if _looks(wanted):  # what is wrong with features is no metric's fault
-        fake.look(), real.look()
+        for side in (fake, real):
+            side.look()
     found, failed = {}, {}
     for i, name in enumerate(wanted):
         if watch is not None:

@@ -269,7 +269,7 @@ def _even(fake: Side, real: Side, seed: int) -> tuple[Tensor, Tensor]:
 def _needs_classes(fake: Side, real: Side, context: Context) -> str:
     if fake.features.logits is not None and real.features.logits is not None:
         return ""
-    return f"features {context.extractor.name} know no classes; --features digits, efficientnet-lite0 or inception do"
+    return f"features {context.extractor.name} know no classes; digits, efficientnet-lite0 and inception do"
 
 
 def _needs_labels(fake: Side, real: Side, context: Context) -> str:

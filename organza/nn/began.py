@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, Linear
-from organza.nn.layers import halves, initialise, numel
+from organza.nn.layers import halves, initialise, numel, positive
 
 __all__ = ["BEGANDiscriminator", "BEGANGenerator"]
 
@@ -39,6 +39,7 @@ class BEGANGenerator(nn.Module):
 
     def __init__(self, latent: int, shape: Sequence[int], filters: int = 64) -> None:
         super().__init__()
+        positive(filters=filters)
         self.sizes = _sizes(shape)
         self.filters = filters
         self.start = Linear(latent, filters * numel(self.sizes[0]))
@@ -77,6 +78,7 @@ class BEGANDiscriminator(nn.Module):
 
     def __init__(self, shape: Sequence[int], hidden: int = 64, filters: int = 64) -> None:
         super().__init__()
+        positive(hidden=hidden, filters=filters)
         sizes = _sizes(shape)
         layers: list[nn.Module] = [Conv2d(shape[0], filters, 3, 1, 1), nn.ELU(inplace=True)]
         for i in range(1, len(sizes)):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d
-from organza.nn.layers import Unit, activation, crossed, half, initialise, padded, sides
+from organza.nn.layers import Unit, activation, crossed, half, initialise, padded, positive, sides
 
 __all__ = ["Translator", "TranslatorPair"]
 
@@ -40,6 +40,7 @@ class Translator(nn.Module):
 
     def __init__(self, condition: Sequence[int], shape: Sequence[int], width: int = 64, blocks: int = 0) -> None:
         super().__init__()
+        positive(width=width)
         side = min(sides(shape, condition))
         if blocks < 0:
             raise ValueError(f"blocks={blocks}: must be 1 or more, or 0 for as many as the paper takes")

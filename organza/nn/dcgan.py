@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
 from organza.nn.condition import ConditionalBatchNorm2d, Head, beside, planes
-from organza.nn.layers import Unit, activation, initialise, numel, pyramid
+from organza.nn.layers import Unit, activation, initialise, numel, positive, pyramid
 from organza.round import Verdict
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
@@ -52,6 +52,7 @@ class DCGANGenerator(nn.Module):
         condition: str = "concat",
     ) -> None:
         super().__init__()
+        positive(width=width)
         if condition not in ("concat", "norm") or (condition == "norm" and not norm):
             raise ValueError(f"condition={condition!r}: must be concat, or norm where norm is true")
         self.sizes = pyramid(shape)
@@ -115,6 +116,7 @@ class DCGANDiscriminator(nn.Module):
         components: int = 0,
     ) -> None:
         super().__init__()
+        positive(width=width)
         if kernel not in (3, 4):
             raise ValueError(f"kernel={kernel}: must be 3 or 4")
         sides = list(pyramid(shape)[-1])

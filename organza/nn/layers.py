@@ -32,6 +32,7 @@ __all__ = [
     "numel",
     "one_of",
     "padded",
+    "positive",
     "pyramid",
     "share",
     "sides",
@@ -202,15 +203,15 @@ def glorot(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
     return layer
 
 
-def kept(include: float) -> nn.Module:
+def kept(include: float, name: str = "include") -> nn.Module:
     """Dropout by the probability to keep."""
-    return Dropout(1 - include) if share(include) < 1 else nn.Identity()
+    return Dropout(1 - include) if share(include, name) < 1 else nn.Identity()
 
 
-def share(include: float) -> float:
+def share(include: float, name: str = "include") -> float:
     """Return the probability to keep, if it is one."""
     if not 0 < include <= 1:
-        raise ValueError(f"include={include}: the share of inputs that are kept must lie in (0, 1]")
+        raise ValueError(f"{name}={include}: the share of inputs that are kept must lie in (0, 1]")
     return include
 
 
@@ -223,10 +224,10 @@ def marginal(linear: nn.Linear, mean: Tensor) -> None:
 
 
 @torch.no_grad()
-def uniform(network: nn.Module, irange: float, bias: float = 0.0) -> None:
+def uniform(network: nn.Module, irange: float, bias: float = 0.0, name: str = "irange") -> None:
     """Draw all weights in place from U(-irange, irange); biases become ``bias``."""
     if irange <= 0:
-        raise ValueError(f"irange={irange}: must be above 0")
+        raise ValueError(f"{name}={irange}: must be above 0")
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.uniform_(module.weight, -irange, irange)
@@ -270,6 +271,13 @@ def normal(weight: Tensor, mean: float, std: float) -> None:
     """Draw weights in place from N(mean, std^2); without numbers, on the meta device, there is nothing to draw."""
     if not weight.is_meta:  # as in Fourier
         nn.init.normal_(weight, mean, std)
+
+
+def positive(**sizes: int) -> None:
+    """Refuse the width of a layer, by its name, that is below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: must be 1 or more")
 
 
 def numel(shape: tuple[int, ...]) -> int:

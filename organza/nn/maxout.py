@@ -66,8 +66,10 @@ class RectifierGenerator(nn.Module):
             raise ValueError(f"sparse={sparse}: must be 0 or more weights, 0 for all")
         if sparse:
             _sparse(self.end, sparse)
+        elif output_irange is None:
+            uniform(self.end, irange)
         else:
-            uniform(self.end, irange if output_irange is None else output_irange)
+            uniform(self.end, output_irange, name="output_irange")
 
     def prime(self, mean: Tensor) -> None:
         """Set the output biases of a fresh G by the data's mean example, of shape ``shape``, in [-1, 1]."""
@@ -149,7 +151,8 @@ class MaxoutDiscriminator(nn.Module):
         self.pixels = pixels
         layers: list[nn.Module] = [nn.Flatten()]
         for i, (before, after) in enumerate(pairwise(sizes)):
-            layers += [kept(include if i else include_input), Linear(before, after * pieces), Largest(pieces)]
+            first = kept(include) if i else kept(include_input, "include_input")
+            layers += [first, Linear(before, after * pieces), Largest(pieces)]
         self.layers = nn.Sequential(*layers, kept(include), Linear(sizes[-1], 1))
         uniform(self, irange)
 
@@ -192,7 +195,7 @@ class MaxoutConvDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for wide, (kernel, pad, pool) in zip(widths, ((8, 4, 4), (8, 3, 4), (5, 3, 2)), strict=True):
             layers += [
-                kept(include if layers else include_input),
+                kept(include) if layers else kept(include_input, "include_input"),
                 Conv2d(channels, 2 * wide, kernel, padding=pad),
                 Largest(2),
                 nn.MaxPool2d(pool, 2, ceil_mode=True),

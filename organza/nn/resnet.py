@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from organza.nn.bilinear import Conv2d, Linear
 from organza.nn.condition import ConditionalBatchNorm2d, Head, planes
-from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, pyramid
+from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, positive, pyramid
 from organza.nn.mask import Rectifier, rectify
 from organza.round import Verdict
 
@@ -42,6 +42,7 @@ class ResNetGenerator(nn.Module):
 
     def __init__(self, latent: int, shape: Sequence[int], width: int = 256, classes: int = 0) -> None:
         super().__init__()
+        positive(width=width)
         self.sizes = pyramid(shape)
         self.width = width
         self.start = glorot(Linear(latent, width * numel(self.sizes[0])))
@@ -80,6 +81,7 @@ class ResNetDiscriminator(nn.Module):
         components: int = 0,
     ) -> None:
         super().__init__()
+        positive(width=width)
         side = min(pyramid(shape)[-1])
         self.planes = classes if condition == "concat" else 0
         blocks = [_Down(shape[0] + self.planes, width, halve=True, first=True)]

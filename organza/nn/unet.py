@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
-from organza.nn.layers import activation, crossed, half, initialise, one_of, padded, sides
+from organza.nn.layers import activation, crossed, half, initialise, one_of, padded, positive, sides
 
 __all__ = ["Drawing", "PatchDiscriminator", "PatchPair", "UNetGenerator", "UNetPair"]
 
@@ -72,6 +72,7 @@ class UNetGenerator(nn.Module):
         reach: float = 0.0,
     ) -> None:
         super().__init__()
+        positive(width=width)
         side = min(sides(shape, condition))
         deepest = min(8, (side - 1).bit_length())  # what more halvings would see is mostly repeated edges
         if side < 2:
@@ -260,6 +261,7 @@ class PatchDiscriminator(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
+        positive(width=width)
         side = min(sides(shape, condition))
         one_of("norm", norm, tuple(_NORMS))
         if layers < 0:

@@ -6,6 +6,8 @@ span the run stretch with it.  The first line of the docstring is what ``organza
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
@@ -32,7 +34,7 @@ from organza.recipes.sngan import sngan
 from organza.recipes.stacked import stacked_mnist
 from organza.recipes.wgan import wgan, wgan_gp
 
-__all__ = ["MINUTES", "RECIPES", "example", "recipe", "reduced"]
+__all__ = ["MINUTES", "RECIPES", "example", "recipe", "reduced", "references"]
 
 RECIPES: dict[str, Callable[..., Plan]] = {
     "quick": quick,
@@ -107,6 +109,14 @@ def recipe(name: str) -> Callable[..., Plan]:
 def example(name: str) -> Spec:
     """Return the data that a recipe is about: what ``organza recipes NAME`` shows."""
     return _CONDITIONED.get(name) or Spec(_SHAPES.get(name, (1, 28, 28)), 60_000)
+
+
+def references(name: str) -> list[str]:
+    """Return the references that a recipe's docstring gives, a line each; none if there is no such recipe."""
+    given = inspect.getdoc(RECIPES[name]) if name in RECIPES else None
+    section = (given or "").partition("References:\n")[2].partition("\n\n")[0]
+    lines = " ".join(section.split())  # one of several lines ends, as each does, with its year
+    return [each.strip() for each in re.findall(r".+?\d{4}\)", lines)]
 
 
 def reduced(plan: Plan, most: int = 16) -> Plan:

@@ -27,7 +27,7 @@ from organza.training.keeper import Judge, Keeper, Unwritten, writing
 from organza.training.settings import Training
 from organza.training.state import Diverged, State
 
-__all__ = ["Diverged", "Judge", "Keeper", "OutOfMemory", "State", "Training", "Unwritten", "fit"]
+__all__ = ["Diverged", "Judge", "Keeper", "OutOfMemory", "State", "Training", "Unwritten", "enough_memory", "fit"]
 
 
 class OutOfMemory(ValueError):
@@ -71,7 +71,8 @@ def fit(
     training = _changed(training or Training(), changes)
     data = data if isinstance(data, Data) else open_data(data).unscaled()
     state = State(game, training, data, pick_device(device))
-    with ExitStack() as held_until_the_end, undisturbed(state.device, training.threads), _enough_memory(state):
+    memory = enough_memory(training, lambda: f"at image {state.images} (what was saved before is whole)")
+    with ExitStack() as held_until_the_end, undisturbed(state.device, training.threads), memory:
         folder = _opened(run, state, held_until_the_end)
         with writing(folder):
             keeper = Keeper(state, folder, judge, save_seconds)
@@ -86,18 +87,20 @@ def fit(
 
 
 @contextmanager
-def _enough_memory(state: State) -> Iterator[None]:
-    """Say what to do where memory was not enough."""
+def enough_memory(training: Training, when: Callable[[], str]) -> Iterator[None]:
+    """Say what to do where memory is not enough for a game that is played so.
+
+    Raises:
+        OutOfMemory: In the place of PyTorch's and Python's own errors.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
-        batch, parts = state.training.batch, state.training.accumulate
-        raise OutOfMemory(
-            f"out of memory at image {state.images}, with {batch // (parts * world())} of {batch} examples at once: "
-            f"{_less(state.training)}; what was saved before is whole"
-        ) from error
+        batch, parts = training.batch, training.accumulate
+        at_once = f"{batch // (parts * world())} of {batch} examples at once"
+        raise OutOfMemory(f"out of memory {when()}, with {at_once}: {_less(training)}") from error
 
 
 def _less(training: Training) -> str:
@@ -105,7 +108,8 @@ def _less(training: Training) -> str:
     batches = [size for size in (training.batch, training.generator_batch) if size]
     for parts in range(training.accumulate + 1, min(batches) + 1):
         if not any(size % (parts * world()) for size in batches) and not training.moves.whole:
-            return f"--set training.accumulate={parts} takes less and plays the same game, also of organza resume"
+            advice = f"--set training.accumulate={parts}, which organza resume takes too, needs less for the same game"
+            return f"{advice} (statistics of a batch, as of batch norm, are then of its parts)"
     return "take smaller networks, a smaller training.batch, or more processes"
 
 

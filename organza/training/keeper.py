@@ -45,7 +45,7 @@ def writing(run: Run | None) -> Iterator[None]:
             raise
         raise Unwritten(
             f"{error.filename or 'the run folder'}: cannot be written ({error.strerror}); what was saved before is "
-            "whole: make room, or the folder writable, then organza resume goes on from there"
+            "whole: make room on the disk, or the folder writable, then organza resume goes on from there"
         ) from error
 
 

@@ -28,7 +28,7 @@ from organza.training.settings import Training
 __all__ = ["Diverged", "State", "changed", "check"]
 
 
-_ADVICE = "lower the learning rate, or raise the weight of R1 (gamma)"
+_ADVICE = "lower the learning rates, or raise the weight of R1 (gamma) where there is one"
 _MOST_SKIPPED = 10  # moves in a row
 
 
@@ -107,9 +107,7 @@ class State:
         y = self.data.y
         known = torch.empty(0) if y is None or y.ndim > 1 else (y >= 0).nonzero().squeeze(1)
         if not len(known):
-            raise ValueError(
-                "labelled=True: the data have no labelled examples; give labels, or name them -1 if unknown"
-            )
+            raise ValueError("training.labelled: the data have no labelled examples; give labels, or set it to false")
         return known, Order(len(known), key(self.training.seed, "labelled") >> 1)
 
     def _beside(self, position: int, draw: Draw) -> tuple[Tensor, Tensor] | None:
@@ -312,7 +310,9 @@ def check(game: Game, training: Training, data: Data) -> None:
         raise ValueError(f"moves={moves}: needs the whole batch in one process, there are {world()}")
     if game.replay is not None and training.moves.through:
         pool = type(game.replay).__name__
-        raise ValueError(f"replay={pool}: with moves={moves} G learns through what D is shown, its newest fakes")
+        raise ValueError(
+            f"replay={pool}: with moves={moves} G learns through what D is shown, its newest fakes; leave one out"
+        )
     bounded = [term.name for term in game.terms if term.bounded]
     if bounded and data.y is not None and data.y.ndim == 2:
         low, high = (float(end) for end in data.y.aminmax())
