@@ -161,7 +161,6 @@ def resume(
         images = done + length
     if images is not None:
         plan = lengthened(plan, done, images, most=minutes is not None)
-
     replan = bool(changes) or images is not None
 
     def replanned(state: State) -> bool | None:
@@ -247,6 +246,8 @@ def load(
         ValueError: If there is no such run, or its weights do not fit.
     """
     if pretrained.is_pretrained(run):
+        if best:
+            raise ValueError(f"best: {run} is a pretrained model, which has no checkpoints to choose from")
         return Model.from_pretrained(run, generator, prior, device)
     folder, plan = Run(run), None
     if generator is None:

@@ -51,6 +51,12 @@ def test_as_hugging_face_writes_it(tmp_path):
     assert np.array_equal(values(open_data(tmp_path / "train-1.parquet")), [pixels(seed) for seed in (5, 6, 7)])
 
 
+def test_a_label_without_a_name_is_told(tmp_path):
+    path = write(tmp_path / "a.parquet", names=["cat", "dog"], image=fields(range(3)), label=[0, 1, 2])
+    with pytest.raises(ValueError, match="the column label holds 2, and the file names 2 classes"):
+        open_data(path)
+
+
 def test_bytes_alone_and_names_as_labels(tmp_path):
     path = write(tmp_path / "a.parquet", jpeg=[png(1), png(2), png(3)], labels=["dog", "cat", "dog"], id=[1, 2, 3])
     data = open_data(path)

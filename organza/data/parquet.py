@@ -73,7 +73,10 @@ class Parquet(Packed):
             if wrong is not None:
                 raise ValueError(f"{path}: the column {column} holds {wrong!r}: give integers, or texts")
             found += rows
-        return found, self._names(column)
+        names, most = self._names(column), max((row for row in found if isinstance(row, int)), default=-1)
+        if names and most >= len(names):
+            raise ValueError(f"{self.path}: the column {column} holds {most}, and the file names {len(names)} classes")
+        return found, names
 
     @cached_property
     def _files(self) -> list[Any]:

@@ -150,7 +150,8 @@ def ranked(scores: Sequence[Score]) -> list[int]:
             raise ValueError(f"{first.name} cannot be ranked: the protocols differ in {'; '.join(found)}")
     floors = {score.floor for score in scores}
     if first.best == "floor" and len(scores) > 1 and (len(floors) > 1 or not math.isfinite(first.floor or math.nan)):
-        raise ValueError(f"{first.name} cannot be ranked: it is best near its floor, and the floors are {floors}")
+        known = "differ" if len(floors) > 1 else "were not measured"
+        raise ValueError(f"{first.name} cannot be ranked: it is best near its floor, and the floors {known}")
     return sorted(range(len(scores)), key=lambda place: _distance(scores[place]))
 
 
