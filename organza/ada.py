@@ -44,7 +44,7 @@ _KNOWN = tuple(dict.fromkeys(name for group, names in _GROUPS.items() for name i
 class ADA(nn.Module):
     r"""Mirrors, moves, turns, warps and recolours each image, each by a chance p that adapts; all are affine in x.
 
-    In this order, each of each image with probability p (N is the normal law, of no mean and that deviation):
+    In this order, each of each image with probability p (N(s) is a normal number of mean 0 and deviation s):
 
     - blit: *flip*, left to right or not; *turn*, by 0 to 3 right angles (by 0 or 2 if H != W); *shift*, by whole
       pixels up to .125 of each side;

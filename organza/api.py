@@ -55,9 +55,7 @@ FREE = tuple(
 
 def free_folder(data: Data, recipe: str) -> Path:
     """Return the first unused ``runs/DATA-RECIPE-NUMBER``: of mnist[:50000], mnist-50000-quick-1."""
-    name = re.sub(
-        r"(?:\.(?:np[yz]|zip|tar|parquet)\b|[^\w.-])+", "-", pretrained.brief(data.name)
-    )  # mnist[:50000] -> mnist-50000-
+    name = re.sub(r"(?:\.(?:np[yz]|zip|tar|parquet)\b|[^\w.-])+", "-", pretrained.brief(data.name))
     stem = f"{name.strip('-') or 'data'}-{recipe}"
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{stem}-{n}").exists())
 
@@ -154,11 +152,10 @@ def resume(
     data = data.but(values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
     pick_device(device)
     done = first(lambda: max(Run(run).checkpoints(), default=0))
-    threads = int(plan.training["threads"]) or torch.get_num_threads()
     one_length(images, minutes)
     if minutes is not None:
-        length = fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
-        images = done + length
+        threads = int(plan.training["threads"]) or torch.get_num_threads()
+        images = done + fitting(plan.set({"training.threads": threads}), data, device, minutes)[1]
     if images is not None:
         plan = lengthened(plan, done, images, most=minutes is not None)
     replan = bool(changes) or images is not None

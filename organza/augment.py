@@ -83,14 +83,8 @@ class DiffAugment(nn.Module):
         """Return the images x, (B, C, H, W), each transformed by its own chance, and y as it is."""
         if x.ndim != 4:
             raise ValueError(f"DiffAugment: got x of shape {tuple(x.shape)}, needs images (B, C, H, W)")
-        transforms = {
-            "color": self._color,
-            "translation": self._translation,
-            "affine": self._affine,
-            "cutout": self._cutout,
-        }
         for name in self.policy:
-            x = transforms[name](x, draw)  # (B, C, H, W)
+            x = getattr(self, f"_{name}")(x, draw)  # (B, C, H, W)
         return x, y
 
     def _color(self, x: Tensor, draw: Draw) -> Tensor:

@@ -6,7 +6,7 @@ Rules of thumb, not a search: they are meant to give a first generator that work
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -146,7 +146,7 @@ def _augmented(choices: Choices, data: Spec) -> Choices:
         chosen = Choice("augmentation", "DiffAugment", f"D would soon know {data.count:,} images by heart", "augment")
         changes = {**choices.changes, "augment": {"kind": "DiffAugment"}}
     reasons = (*choices.reasons[:-1], chosen, choices.reasons[-1])
-    return Choices(choices.recipe, changes, choices.minutes, choices.images, reasons)
+    return replace(choices, changes=changes, reasons=reasons)
 
 
 SELDOM = Choice(
@@ -221,4 +221,4 @@ def _kept(game: Game, player: Player, training: Training, data: Spec, weights: S
 
 
 def _bytes(weights: Sequence[Tensor]) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in weights)
+    return sum(weight.nbytes for weight in weights)

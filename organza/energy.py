@@ -62,15 +62,12 @@ class BoundaryEquilibrium(Objective):
             self.k = (self.k + self.rate * (fake - self.gamma * real)).clamp(0.0, 1.0)  # L is minus the logit
 
     def measures(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        return {"convergence": self.convergence(real_logits, fake_logits), "k": self.k}
-
-    def convergence(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        r"""Return the paper's global measure, a scalar: lower is better, 0 if all is reconstructed.
+        r"""Return k and the paper's global measure of convergence: lower is better, 0 if all is reconstructed.
 
         .. math:: M = E[L(x)] + | \gamma \, E[L(x)] - E[L(G(z))] |
         """
         real, fake = -real_logits.mean(), -fake_logits.mean()
-        return real + (self.gamma * real - fake).abs()
+        return {"convergence": real + (self.gamma * real - fake).abs(), "k": self.k}
 
 
 class EnergyMargin(Objective):

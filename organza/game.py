@@ -57,7 +57,7 @@ class Constraint(Protocol):
 class Game(nn.Module):
     """The two players and what they play for.  Every part can be the user's own.
 
-    All that adapts during training (BEGAN's k, ADA's p, the path length's mean, spectral norm's vectors, an image pool)
+    All that adapts during training (BEGAN's k, ADA's p, a mixture's weights, spectral norm's vectors, an image pool)
     is a buffer of the game, so that its ``state_dict`` is the whole of its state.
 
     Arguments:

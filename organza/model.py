@@ -1,6 +1,6 @@
 r"""A trained generator: what is left of the game when it is over.
 
-A :class:`Model` is G (its moving average) with its prior; it turns a seed into samples, the same for ever, walks
+A :class:`Model` is G (its moving average) with its prior; it turns a seed into samples, the same each time, walks
 from sample to sample, finds the z of a given picture, and is kept in a folder that can be passed on.
 """
 

@@ -140,8 +140,8 @@ class Unrolled(Moves):
         for _ in range(self.depth):
             rounds = [game.look(*each, "discriminator", _with_weights(game.discriminator, weights)) for each in made]
             loss = torch.stack([game.loss(round, "discriminator") for round in rounds]).sum()
-            slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
-            weights = {name: w - self.lr * s for (name, w), s in zip(weights.items(), slopes, strict=True)}
+            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
+            weights = {name: w - self.lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
         D = _with_weights(game.discriminator, weights)
         rounds = [game.look(*each, "generator", D) for each in made]
         loss = torch.stack([game.loss(round, "generator") for round in rounds]).sum()
@@ -171,17 +171,10 @@ class Consensus(Moves):
 
     def __call__(self, table: Table, data: Stream) -> None:
         game = table.game
+        weights = {p: [w for w in network.parameters() if w.requires_grad] for p, network in game.players.items()}
         rounds = [game.look(b, *game.generate(b), "discriminator") for b in data("discriminator")]
-        losses = {p: torch.stack([game.loss(round, p) for round in rounds]).sum() for p in game.players}
-        field = [
-            torch.autograd.grad(
-                losses[player],
-                [w for w in network.parameters() if w.requires_grad],
-                create_graph=True,
-                materialize_grads=True,
-            )
-            for player, network in game.players.items()
-        ]
+        losses = {p: torch.stack([game.loss(round, p) for round in rounds]).sum() for p in weights}
+        field = [torch.autograd.grad(losses[p], weights[p], create_graph=True, materialize_grads=True) for p in weights]
         length = 0.5 * torch.stack([v.square().sum() for part in field for v in part]).sum()
         table.learn("discriminator", losses["discriminator"] + self.c * length, keep=True)
         table.learn("generator", losses["generator"] + self.c * length, *rounds)

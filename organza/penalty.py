@@ -32,9 +32,8 @@ def _norm(slope: Tensor) -> Tensor:
 
 
 def _slope_at(round: Round, x: Tensor) -> Tensor:
-    """The slope of D at x, (B, ...), differentiable."""
-    x = x.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(round.critic(x).logits.sum(), x, create_graph=True)
+    """The slope of D at x, (B, ...), differentiable; x is new, without a graph of its own."""
+    (slope,) = torch.autograd.grad(round.critic(x.requires_grad_()).logits.sum(), x, create_graph=True)
     return slope
 
 
@@ -84,10 +83,10 @@ class GradientPenalty(Term):
         self.target = target
 
     def discriminator(self, round: Round) -> Tensor:
-        real, fake = round.real, round.fake
+        real, fake = round.real.detach(), round.fake.detach()
         shape = [1] * (real.ndim - 1)
         epsilon = round.draw(lambda n, g: torch.rand(n, *shape, generator=g, device=g.device, dtype=real.dtype))
-        slope = _slope_at(round, torch.lerp(fake.detach(), real.detach(), epsilon))
+        slope = _slope_at(round, torch.lerp(fake, real, epsilon))
         return (_norm(slope) - self.target) ** 2
 
 

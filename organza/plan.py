@@ -100,9 +100,9 @@ class Plan:
         problems: list[str] = []
         found = checked(_Schema, {k: v for k, v in plan.items() if k != "organza"}, "", problems)
         if not problems:
-            for name, noun in (("generator", nn.Module), ("discriminator", nn.Module)):
-                with torch.device("meta"):
-                    _try(partial(build, noun, found[name]), name, problems)
+            with torch.device("meta"):
+                for name in ("generator", "discriminator"):
+                    _try(partial(build, nn.Module, found[name]), name, problems)
             for name, noun in _NOUNS.items():
                 _try(partial(build, noun, found[name]), name, problems)
         if not problems:
@@ -163,7 +163,7 @@ class Plan:
             return Game(
                 generator=build(nn.Module, self.generator),
                 discriminator=build(nn.Module, self.discriminator),
-                **{name: build(noun, getattr(self, name)) for name, noun in _NOUNS.items() if name in _OF_THE_GAME},
+                **{name: build(noun, getattr(self, name)) for name, noun in _PARTS.items()},
                 conditional=self.conditional,
                 joint=self.joint,
                 precision=self.precision,
@@ -201,18 +201,18 @@ class Plan:
         size = self.training["batch"] // self.training["accumulate"]
         _fitting("training.batch", f"{size:,} examples at once", 4 * size * prod(data.shape))
         with torch.device("meta"):
-            x = torch.empty(2, *data.shape)
-            y = data.blank(2) if self.conditional else None
-            z = torch.empty(2, build(prior.Prior, self.prior).dim)
+            law = build(prior.Prior, self.prior)
             game = Game(
                 build(nn.Module, self.generator),
                 build(nn.Module, self.discriminator),
-                build(prior.Prior, self.prior),
+                law,
                 build(objective.Objective, self.objective),
                 augment=build(Augment, self.augment),
                 conditional=self.conditional,
             )
             _weigh(game)
+            x, z = torch.empty(2, *data.shape), torch.empty(2, law.dim)
+            y = data.blank(2) if self.conditional else None
             batch = Batch(x, y, Draw(torch.Generator(), 2), 0, 0)
             made = _try(lambda: game.generator(z, y) if self.conditional else game.generator(z), "generator", problems)
             if made is not None and made.shape != x.shape:
@@ -252,17 +252,15 @@ class _Schema:
     ) -> None: ...
 
 
-_NOUNS: dict[str, Any] = {
+_PARTS: dict[str, Any] = {  # of the game, besides its networks
     "prior": prior.Prior,
     "objective": objective.Objective,
     "terms": term.Term,
     "augment": Augment,
     "replay": Replay,
     "constraints": Constraint,
-    "training": Training,
-    "evaluation": Evaluation,
 }
-_OF_THE_GAME = ("prior", "objective", "terms", "augment", "replay", "constraints")
+_NOUNS = {**_PARTS, "training": Training, "evaluation": Evaluation}
 
 
 def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
@@ -282,7 +280,7 @@ def _first_and_last(rule: optimizer.Optimizer, images: int, batch: int, **_: Any
 
 def _weigh(game: Game) -> None:
     for name, network in game.players.items():
-        _fitting(name, "its weights", sum(w.numel() * w.element_size() for w in network.parameters()))
+        _fitting(name, "its weights", sum(w.nbytes for w in network.parameters()))
 
 
 def _fitting(path: str, what: str, size: int) -> None:

@@ -32,7 +32,7 @@ from organza import __version__, mixture
 from organza import nn as networks
 from organza import prior as priors
 from organza.prior import Prior
-from organza.run import write_bytes, write_text
+from organza.run import to_safetensors, write_bytes, write_text
 
 __all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "translates", "write"]
 
@@ -58,14 +58,10 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     Raises:
         ValueError: If something else is at ``folder``, or the config is not JSON.
     """
-    from safetensors.torch import save
-
     path = Path(folder)
     if path.exists() and not _is_ours(path) and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"{path} exists and holds something else than a pretrained model; choose another folder")
-    # A copy of each: safetensors refuses strides and shared memory (tied weights).
-    whole = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
-    data = save(whole, {"format": "pt"})  # the metadata that other readers of such files ask for
+    data = to_safetensors(weights, {"format": "pt"})  # the metadata that other readers of such files ask for
     facts = {**config, **({"data": brief(config["data"])} if config.get("data") else {})}
     described = {"format": FORMAT, "organza": __version__, **facts, "sha256": hashlib.sha256(data).hexdigest()}
     try:

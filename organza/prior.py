@@ -17,8 +17,6 @@ from torch.nn.functional import one_hot
 
 __all__ = ["Codes", "Normal", "Prior", "Uniform", "path"]
 
-KINDS = ("spherical", "linear")
-
 
 class Prior(ABC):
     """The law of z.
@@ -35,7 +33,7 @@ class Prior(ABC):
         """Draw n independent z, (n, dim), on the generator's device."""
 
     def truncate(self, z: Tensor, bound: float) -> Tensor:
-        """Draw z towards the middle of the law: samples that look better and differ less.
+        """Pull z towards the middle of the law: samples that look better and differ less.
 
         Arguments:
             z: What was drawn, (n, dim).
@@ -288,8 +286,8 @@ def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
         Animating Rotation with Quaternion Curves (Shoemake, 1985)
         Sampling Generative Networks (White, 2016)
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
+    if kind not in ("spherical", "linear"):
+        raise ValueError(f"kind={kind!r}: must be one of spherical, linear")
     if steps < 2:
         raise ValueError(f"steps={steps}: at least 2, the ends of the way, are needed")
     a, b = (z.to("cpu", torch.float64).flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device

@@ -126,7 +126,7 @@ class Round:
         fake_verdict: D's verdict on the fake.
         critic: x -> the verdict of D on augmented x, for terms that ask elsewhere (WGAN-GP, DRAGAN); with ``y=``
             another condition.
-        generator: G, for terms that ask it again (cycle, identity, path length).
+        generator: G, for terms that ask it again (cycle, identity).
         draw: The chance of these rows.
         images: The images shown to D before this turn.
         step: The moves of G so far.

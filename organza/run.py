@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Groups: TypeAlias = dict[str, dict[str, Tensor]]
 
-__all__ = ["Run", "write_bytes", "write_text"]
+__all__ = ["Run", "to_safetensors", "write_bytes", "write_text"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -310,7 +310,7 @@ def _remove(folder: Path) -> None:
 
 
 def _write_checkpoint(folder: Path, groups: Mapping[str, Mapping[str, Tensor]], state: bytes) -> None:
-    files = ((f"{name}.safetensors", _to_safetensors(tensors)) for name, tensors in groups.items())
+    files = ((f"{name}.safetensors", to_safetensors(tensors)) for name, tensors in groups.items())
     manifest = {}
     for name, data in chain([(_STATE, state)], files):
         _write(folder / name, data)
@@ -319,13 +319,13 @@ def _write_checkpoint(folder: Path, groups: Mapping[str, Mapping[str, Tensor]], 
     _sync_folder(folder)
 
 
-def _to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+def to_safetensors(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """The bytes of a file of these, a copy of each: safetensors refuses strides and shared memory (tied weights)."""
     import torch
     from safetensors.torch import save
 
-    # A copy of each: safetensors refuses strides and shared memory (tied weights, a view of a flat buffer).
     whole = torch.contiguous_format
-    return save({k: x.detach().to("cpu", copy=True, memory_format=whole) for k, x in tensors.items()})
+    return save({k: x.detach().to("cpu", copy=True, memory_format=whole) for k, x in tensors.items()}, metadata)
 
 
 def _read_checkpoint(folder: Path) -> tuple[Groups, dict[str, Any]]:

@@ -54,11 +54,11 @@ class Term(nn.Module):
         self.name = type(self).__name__
 
     def discriminator(self, round: Round) -> Tensor | None:
-        """Return D's part, of any shape with the batch first; None adds nothing."""
+        """Return D's part, of any shape, whose mean is the term; None adds nothing."""
         return None
 
     def generator(self, round: Round) -> Tensor | None:
-        """Return G's part, of any shape with the batch first; None adds nothing."""
+        """Return G's part, of any shape, whose mean is the term; None adds nothing."""
         return None
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
@@ -236,9 +236,10 @@ def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
 class Mismatch(Term):
     r"""Real examples with the condition of another are fakes to D: its loss gains :math:`-\log(1 - s(D(x_i, y_j)))`.
 
-    Without it D may judge x alone, where fakes give themselves away by their looks.  j is the next row of the
-    micro-batch (a batch statistic: accumulation changes it).  Where it has the same condition, or either is unlabelled,
-    and in a micro-batch of one row, nothing is added.  It is for objectives of probabilities (non-saturating, minimax).
+    Without it D may judge x alone, where fakes give themselves away by their looks.  j is the row before in the
+    micro-batch, of the first the last (a batch statistic: accumulation changes it).  Where it has the same condition,
+    or either is unlabelled, and in a micro-batch of one row, nothing is added.  It is for objectives of probabilities
+    (non-saturating, minimax).
 
     References:
         Generative Adversarial Text to Image Synthesis (Reed, Akata, Yan, Logeswaran, Schiele, Lee, 2016), section 4.2
@@ -324,13 +325,13 @@ class MutualInformation(Term):
     def _surprise(self, round: Round) -> Tensor:
         """-log Q(c | G(z, c)), (B,)."""
         sizes = [*self.categories, self.continuous]
-        said = _head(round.fake_verdict, "codes", f"codes={sum(sizes)} gives one")
-        if said.shape[1] != sum(sizes) or round.z.shape[1] < sum(sizes):
+        n = sum(sizes)
+        said = _head(round.fake_verdict, "codes", f"codes={n} gives one")  # (B, n)
+        if said.shape[1] != n or round.z.shape[1] < n:
             got = f"D reads {said.shape[1]}, z has {round.z.shape[1]} numbers"
-            raise ValueError(f"MutualInformation: the codes are {sum(sizes)} numbers, but {got}")
-        codes = round.z[:, : sum(sizes)].split(sizes, 1)
-        *categories, continuous = zip(said.split(sizes, 1), codes, strict=True)
-        surprise: Tensor = 0.5 * ((continuous[0] - continuous[1]) / self.sigma).square().sum(1)
+            raise ValueError(f"MutualInformation: the codes are {n} numbers, but {got}")
+        *categories, (means, codes) = zip(said.split(sizes, 1), round.z[:, :n].split(sizes, 1), strict=True)
+        surprise: Tensor = 0.5 * ((means - codes) / self.sigma).square().sum(1)
         for logits, code in categories:
             surprise = surprise + cross_entropy(logits, code.argmax(1), reduction="none")
         return surprise

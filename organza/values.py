@@ -2,11 +2,11 @@ r"""Values: the border between the numbers of the data and those that networks s
 
 Inside, images lie in [-1, 1], and each coordinate of other data has mean 0 and standard deviation 1:
 
-.. math:: x_{inside} = (x - offset) / scale        x = offset + scale \, x_{inside}
+.. math:: x_{inside} = (x - offset) / scale, \qquad x = offset + scale \, x_{inside}
 
 - integers of b bits: offset = scale = :math:`(2^b - 1) / 2`; on the way back they are rounded and clamped to 0 ...
   :math:`2^b - 1`;
-- floats of images: as they are where they lie in [-1, 1] on both sides of 0; else the data's own lowest value becomes
+- floats of images: as they are where they lie in [-1, 1] and some are below 0; else the data's own lowest value becomes
   -1 and its highest 1;
 - floats of vectors (N, d): mean and standard deviation of each coordinate; of signals (N, C, L), of each channel, so
   that a signal keeps its form.
@@ -162,7 +162,7 @@ def signed(x: Tensor) -> Tensor:
 def over(x: Tensor, base: Tensor | int) -> Tensor:
     r"""Lay images whose last channel is alpha on a background, (N, C, H, W) -> (N, C - 1, H, W), bytes.
 
-    .. math:: (\alpha x + (255 - \alpha) b) / 255, to the nearest integer
+    .. math:: \lfloor (\alpha x + (255 - \alpha) b) / 255 + 1/2 \rfloor
 
     Arguments:
         x: Images, uint8.

@@ -2,13 +2,17 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from organza.data import Data, Order, Spec, open_data
+from organza.data import Data, Order, Spec, held_out, open_data
+from organza.data.check import check
+from organza.evaluation import opened
 
 IMAGES = np.arange(5 * 6 * 7 * 3, dtype=np.uint8).reshape(5, 6, 7, 3)  # N H W C
 
@@ -258,6 +262,12 @@ def test_a_built_in_name_comes_before_a_file(tmp_path, monkeypatch):
     Path("ring").mkdir()
     assert open_data(" Ring ").name == "ring"
     assert "ring holds no images" in refusal("./ring")
+    assert held_out("ring") == held_out(" Ring ").lower() == "ring" and held_out("./ring") is None
+    assert held_out("ring[:500]") == "ring" and check("ring[:50]")[0].count == 50
+    with pytest.raises(ValueError, match=r"ring: a data set's name, not samples; give a folder, as \./ring"):
+        opened("ring")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("ring/1.png")
+    assert open_data("./ring").name == os.path.join(".", "ring") == open_data(open_data("./ring").name).name
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ import torch
 from torch import distributed as group
 from organza import evaluation
 from organza.data import open_data
-from organza.distributed import gather, rank, share, world
-from organza.metrics.frechet import Moments, frechet_distance
+from organza.distributed import gather, rank
 torch.set_num_threads(1)
 if sys.argv[1:]:
     group.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
@@ -34,10 +33,8 @@ parts = gather(torch.arange(3 + rank()).view(-1, 1))
 fake, against = open_data("digits[:600]"), evaluation.reference("digits[1000:]")
 names = ["frechet", "kernel", "neighbours", "classes"]
 scores = evaluation.evaluate(fake, against, names, "digits")
-rows = against.real.x[share(len(against.real))].flatten(1).double()
-moments = Moments.of(rows[:, ::9]).gathered()
 record = {score.key: [score.value, score.floor] for score in scores}
-record |= {"parts": [part.flatten().tolist() for part in parts], "mean": float(moments.mean.sum()), "n": moments.n}
+record |= {"parts": [part.flatten().tolist() for part in parts]}
 print(json.dumps(record))
 """
 
@@ -72,7 +69,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     one, first, second = (json.loads(job.communicate(timeout=120)[0]) for job in jobs)
     assert first == second
     assert (one.pop("parts"), first.pop("parts")) == ([[0, 1, 2]], [[0, 1, 2], [0, 1, 2, 3]])
-    assert one.keys() == first.keys() and one["n"] == 2000
+    assert one.keys() == first.keys()
     for name, found in one.items():
         assert first[name] == pytest.approx(found, rel=1e-6), name
 

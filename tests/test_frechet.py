@@ -1,9 +1,6 @@
 """The Fréchet distance: closed forms, singular covariances, the reference implementation, merging, and its error."""
 
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -235,34 +232,6 @@ def test_the_error_of_a_collapsed_generator(monkeypatch):
     assert max(asked) == 5
     gone = torch.ones(20, 1000, dtype=torch.float64)  # all are
     assert frechet_error(gone, Moments.of(gone), Moments.of(wide[1])) == 0
-
-
-PROGRAM = """
-import json, sys
-import torch
-from torch import distributed as group
-from organza.metrics.frechet import Moments
-torch.set_num_threads(1)
-rank = int(sys.argv[2])
-group.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
-x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 100
-m = Moments.of(x[:30] if rank == 0 else x[30:]).gathered()
-print(json.dumps([m.n, m.mean.tolist(), m.scatter.tolist()]))
-"""
-
-
-def test_two_processes_gather_what_one_has(tmp_path):
-    x = draw(50, 4) + 100
-    whole = Moments.of(x)
-    alone = whole.gathered()
-    assert alone.n == 50 and torch.equal(alone.mean, whole.mean) and torch.equal(alone.scatter, whole.scatter)
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "meeting")]
-    jobs = [subprocess.Popen([*command, rank], stdout=subprocess.PIPE, text=True) for rank in "01"]
-    first, second = (json.loads(job.communicate(timeout=60)[0]) for job in jobs)
-    assert first == second  # to the last bit
-    assert first[0] == 50
-    torch.testing.assert_close(torch.tensor(first[1], dtype=torch.float64), whole.mean, rtol=1e-14, atol=0)
-    torch.testing.assert_close(torch.tensor(first[2], dtype=torch.float64), whole.scatter, rtol=1e-12, atol=1e-12)
 
 
 def test_mistakes():

@@ -9,7 +9,7 @@ import torch
 
 from organza import lab
 from organza.lab import convergence, divergences, function_space, stability
-from organza.lab.experiment import Bench, Outcome, between, double, least, most, near, number
+from organza.lab.experiment import Bench, Outcome, double, least, most, near, number
 from organza.objective import Minimax, Wasserstein
 from organza.theory import Gaussian, Mixture, js
 
@@ -26,8 +26,6 @@ from organza.theory import Gaussian, Mixture, js
         (least("a", 8, 8), True, "≥ 8"),
         (least("a", 7, 8), False, "≥ 8"),
         (least("a", math.nan, 8), False, "≥ 8"),
-        (between("a", 0.5, 0.4, 0.6), True, "0.4 to 0.6"),
-        (between("a", 0.7, 0.4, 0.6), False, "0.4 to 0.6"),
     ],
 )
 def test_checks(check, passed, predicted):

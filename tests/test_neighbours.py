@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from organza.metrics import neighbours
-from organza.metrics.neighbours import density_coverage, nearest_distances, prdc, precision_recall, radii
+from organza.metrics.neighbours import density_coverage, prdc, precision_recall
 
 
 def normal(*shape, seed=0):
@@ -77,27 +77,6 @@ def test_counts_are_those_of_brute_force(sets, ks, device):
     assert prdc(fake, real, *ks) == pytest.approx(expected, rel=last_bit, abs=0)
     assert precision_recall(fake, real, ks[0]) == pytest.approx(expected[:2], rel=last_bit, abs=0)
     assert density_coverage(fake, real, ks[1]) == pytest.approx(expected[2:], rel=last_bit, abs=0)
-
-
-@every
-def test_nearest_distances_are_those_of_brute_force(sets, device):
-    for k in (1, 7):
-        distances, index = (each.cpu() for each in nearest_distances(*(x.to(device) for x in sets), k))
-        d = squared(*sets).sqrt()
-        torch.testing.assert_close(distances, d.sort(1).values[:, :k], rtol=1e-14, atol=0)
-        torch.testing.assert_close(distances, d.gather(1, index), rtol=1e-14, atol=0)
-        assert all(len(set(row)) == k for row in index.tolist())
-    x = sets[0]
-    expected = squared(x, x).fill_diagonal_(-1).sort(1).values[:, [4, 1]].sqrt()
-    torch.testing.assert_close(radii(x.to(device), (4, 1)).cpu(), expected, rtol=1e-14, atol=0)
-
-
-def test_all_neighbours():
-    x, y = normal(4, 3), normal(6, 3, seed=1)
-    distances, index = nearest_distances(x, y, 6)
-    torch.testing.assert_close(distances, squared(x, y).sqrt().sort(1).values, rtol=1e-14, atol=0)
-    assert (index.sort(1).values == torch.arange(6)).all()
-    torch.testing.assert_close(radii(y, [5])[:, 0], squared(y, y).sqrt().amax(1), rtol=1e-14, atol=0)
 
 
 def test_equal_distances():
@@ -264,9 +243,6 @@ def test_published_values():
         (lambda x: precision_recall(x, x, 0), "k=0: neighbours are counted from 1"),
         (lambda x: prdc(x, x, 3, -1), "k=-1"),
         (lambda x: prdc(x, x, 0, 5), "k=0"),
-        (lambda x: radii(x, [1, 8]), "points .k=8.: got .8, 3.; at least 9"),
-        (lambda x: nearest_distances(x, x, 9), "y .*: got .8, 3.; at least 9"),
-        (lambda x: nearest_distances(x, x, 0), "k=0"),
         (lambda x: prdc(x, x / 0), "real .* hold NaN"),
         (lambda x: prdc(x[0], x), "matrix"),
         (lambda x: prdc(x, x.double() * 1e200), "2.*e.200: their squares overflow"),

@@ -60,6 +60,7 @@ def test_ranking() -> None:
     assert ranked([score(2), score(1), score(math.nan), score(3)]) == [1, 0, 3, 2]
     assert ranked([score(v, "high") for v in (2, 1, 3)]) == [2, 0, 1]
     assert ranked([score(v, "floor", floor=1.0) for v in (0.7, 1.1, 1.8)]) == [1, 0, 2]
+    assert ranked([score(v, "floor", floor=0.0) for v in (0.7, 0.1)]) == [1, 0]
 
 
 @pytest.mark.parametrize("floors", [(None, None), (1.0, None), (1.0, 2.0), (math.nan, math.nan)])

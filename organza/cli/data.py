@@ -32,12 +32,11 @@ def data(
     if sheet is not None and not sheet.lower().endswith(".png"):
         raise ValueError(f"--sheet {sheet}: must end in .png")
     found, opened = check(source)
-    decision = api.decide(opened, device=device, timed=True)
+    decision = api.decide(opened, device=device)
     record: dict[str, Any] = found.record() | {"choices": [asdict(choice) for choice in decision.choices]}
     if sheet is not None:
         some = torch.linspace(0, len(opened) - 1, min(64, len(opened))).long()
-        x = opened.gather(some)[0]
-        drawn = picture.draw(x if opened.x.ndim == 4 else opened.x, None if opened.x.ndim == 4 else opened.x)
+        drawn = picture.draw(opened.gather(some)[0]) if opened.x.ndim == 4 else picture.draw(opened.x, opened.x)
         if drawn is None:
             raise ValueError(f"--sheet {sheet}: there is no picture of data of shape {list(opened.spec.shape)}")
         picture.save(drawn, sheet)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from organza.cli.shell import Json, app, experiments, show
+from organza.cli.shell import Json, aligned, app, experiments, show
 from organza.progress import measuring
 
 if TYPE_CHECKING:
@@ -55,11 +55,9 @@ def _told(outcome: Outcome) -> str:
     for check in outcome.checks:
         what = check.what + (" (planted)" if check.planted else "")
         rows.append((what, check.predicted, check.shown, "pass" if check.passed else "FAIL"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{outcome.name}: {outcome.title}"
     text = [textwrap.fill(paragraph, 100) for paragraph in outcome.words.split("\n\n")]
     state = "passed" if outcome.passed else "FAILED"
     files = ", ".join(str(path) for path in outcome.files)
     end = [f"verdict: {outcome.verdict}", f"{state} in {outcome.seconds:.0f} s; {files}", ""]
-    return "\n".join([head, "=" * len(head), "", "\n\n".join(text), "", *table, "", *end])
+    return "\n".join([head, "=" * len(head), "", "\n\n".join(text), "", *aligned(rows), "", *end])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from organza.cli.shell import Json, app, show
+from organza.cli.shell import Json, aligned, app, show
 from organza.cli.shell import recipes as names
 
 __all__ = ["recipes"]
@@ -28,8 +28,7 @@ def recipes(
 
     if name is None:
         lines = {each: (make.__doc__ or "").split("\n")[0] for each, make in RECIPES.items()}
-        width = max(map(len, lines))
-        show(lines, "\n".join(f"{each:{width}}  {line}" for each, line in lines.items()), as_json)
+        show(lines, "\n".join(aligned([*lines.items()])), as_json)
         return
     make = named(name)
     from inspect import getdoc

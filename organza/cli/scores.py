@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from organza.cli.shell import Device, Json, Seed, app, show
+from organza.cli.shell import Device, Json, Seed, aligned, app, show
 from organza.progress import measuring
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def compare(
             "problem": "" if order else said,
             "scores": {run: score.json() for run, score in there},
         }
-    show({"runs": runs, "metrics": record}, "\n".join(_aligned([["", *runs, ""], *rows])), as_json)
+    show({"runs": runs, "metrics": record}, "\n".join(aligned([["", *runs, ""], *rows])), as_json)
 
 
 def _plain(score: Score) -> str:
@@ -97,19 +97,14 @@ def _plain(score: Score) -> str:
 
 def _table(scores: list[Score]) -> list[str]:
     """A line for each score."""
-    from organza.metrics.score import BETTER
+    from organza.metrics.score import BETTER, short
 
-    rows = []
+    rows = [["score", "value", "error", "floor", ""]]
     for score in scores:
-        value, _, floor = _plain(score).partition(" (floor ")
-        value, _, error = value.partition(" ± ")
-        rows.append([score.name, value, f"± {error}" if error else "", floor.rstrip(")"), BETTER[score.best]])
-    return _aligned([["score", "value", "error", "floor", ""], *rows])
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        error = "" if score.error is None else f"± {short(score.error)}"
+        floor = "" if score.floor is None else short(score.floor)
+        rows.append([score.name, short(score.value), error, floor, BETTER[score.best]])
+    return aligned(rows)
 
 
 def _protocols(scores: list[Score]) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "Run",
     "Seed",
     "Trained",
+    "aligned",
     "app",
     "experiments",
     "main",
@@ -53,6 +54,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 def show(record: Any, text: str, as_json: bool) -> None:
     """Print a result, as one JSON object or in words."""
     print(json.dumps(record) if as_json else text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def recipes() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -47,12 +48,12 @@ def translate(
         if wanted and image.channels not in (wanted, wanted - 2):
             raise ValueError(f"{image.name} has {image.channels} channels: this model takes images of {wanted}")
     targets = [folder / Path(image.name).with_suffix(".png") for image in images]
-    twice = next((target.stem for target in targets if targets.count(target) > 1), None)
+    twice = next((target.stem for target, n in Counter(targets).items() if n > 1), None)
     if twice is not None:
         raise ValueError(f"{given} holds two images named {twice}: both would be written to {twice}.png")
     for image, target in zip(images, targets, strict=True):
         x = image.inside(image.read()[None])  # (1, C, H, W)
-        x = x if image.channels in (wanted, 0) else x[:, [0, 0, *range(image.channels)]]  # gray as colour
+        x = x if image.channels == wanted else x[:, [0, 0, *range(image.channels)]]  # gray as colour
         picture.save(picture.grid(model.translate(x, seed, back, noise)), target)
     record = {"out": out, "files": [str(target) for target in targets], "seed": seed}
     show(record, f"{len(images)} image{'s' * (len(images) > 1)}: {out}", as_json)

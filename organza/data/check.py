@@ -19,7 +19,7 @@ from organza.values import Values
 
 from . import pairs
 from .folder import ARCHIVES, side, sizes, tree_at
-from .source import Data, open_data
+from .source import Data, names, open_data
 
 __all__ = ["Check", "check"]
 
@@ -90,9 +90,10 @@ def check(source: str) -> tuple[Check, Data]:
     Raises:
         ValueError: If there is no such data set, or nothing in it can be read.
     """
-    path = Path(os.path.expanduser(pairs.whole(source.strip())))
+    whole = pairs.whole(source.strip())
+    path, built_in = Path(os.path.expanduser(whole)), whole.lower() in names()  # which comes before a folder
     seen = dict[str, int]()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES):
+    if not built_in and (path.is_dir() or (path.is_file() and path.suffix.lower() in ARCHIVES)):
         found = sizes(tree_at(path))
         seen = {f"{width} x {height}": n for (width, height), n in found.most_common()}
         source += f"[resize={side(found)}]" if len(seen) > 1 and "[resize=" not in source else ""

@@ -97,8 +97,8 @@ class Images(NamedTuple):
     lossy: bool
     labels: tuple[str, ...]
     files: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
     digest: str = ""
 
 
@@ -112,7 +112,7 @@ class _Listing(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_folder(tree: Tree, how: How = How()) -> Images:  # noqa: B008  (a tuple)
+def read_folder(tree: Tree, how: How) -> Images:
     """Read a folder or archive of images, or of one folder of images a class.
 
     Returns:

@@ -28,7 +28,6 @@ __all__ = ["Data", "Source", "Spec", "held_out", "names", "open_data"]
 
 SPLITS = ("train", "test")
 _PART = re.compile(r"(?P<whole>.+)\[(?P<part>[^\[\]]*)\]")
-_WHICH = re.compile(r"(?P<start>\d*):(?P<stop>\d*)|fold%(?P<folds>\d+)(?P<sign>!?=)(?P<fold>\d+)")
 _TOLD = 100  # files that were left out
 _DIGITS = {"digits": mnist.digits, "mnist": mnist.mnist}
 
@@ -275,17 +274,18 @@ def _opened(source: Source, split: str, how: How) -> Data:
         raise ValueError(f"split {split!r}: only built-in data sets have one; open the test data as data of its own")
     if path is None:
         return _checked("array", *(source if isinstance(source, tuple) else (source, None)))
+    name = f".{os.sep}{path}" if str(path).lower() in names() else str(path)
     if path.is_dir() or path.suffix.lower() in ARCHIVES:
         found = read_folder(tree_at(path), how)._asdict()
         known = found.pop("digest")
-        data = Data(str(path), **found)
+        data = Data(name, **found)
         if known:
             data.__dict__["digest"] = known  # as it would be when first asked for
         return data
     how.refuse(str(path))
     given = arrays.read_arrays(path)
     try:
-        return _checked(str(path), *given)
+        return _checked(name, *given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -312,14 +312,14 @@ def held_out(source: object) -> str | None:
 
     Parts that choose examples are left out, ``mnist`` of ``mnist[:100]``; those that make others of them stay.
     """
-    if not isinstance(source, str) or os.path.exists(source):
+    if not isinstance(source, str):
         return None
-    two = pairs.two(source.strip(), names())
-    if two is None:
-        whole = pairs.whole(source.strip())
-        if whole.lower() not in names() or os.path.exists(whole):
-            return None
+    whole, exists = pairs.whole(source.strip()), os.path.exists(source)
+    if whole.lower() in names() and not (exists and whole != source.strip()):  # which comes before a file of that name
         return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked|weights\s*=[^\]]+)", source))
+    two = None if exists else pairs.two(source.strip(), names())
+    if two is None:
+        return None
     left, word, right = two
     sides = (held_out(left), right if pairs.kind(left, word, right) else held_out(right))
     return None if None in sides else f" {word} ".join(map(str, sides))

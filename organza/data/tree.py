@@ -239,9 +239,8 @@ class Zip(Packed):
     def read(self, member: Member) -> bytes:
         """See :class:`Packed`."""
         try:
-            found: bytes = self._zip.read(
-                member.at
-            )  # no longer than its entry says, whatever it holds; then checks the sum
+            # No longer than its entry says, whatever it holds; then the sum is checked.
+            found: bytes = self._zip.read(member.at)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
             raise OSError(f"the archive is damaged there: {error}") from error
         return found

@@ -171,8 +171,9 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
         parts.append(x.cpu())
         if watch is not None:
             watch("samples", chunk - mine.start + 1, len(mine))
-    like = model.generate(z[:1], None if y is None else y[:1])[:0].cpu()
-    found = torch.cat(gather(torch.cat([like, *parts])))
+    if not parts:  # more processes than parts: what a sample looks like is learnt from one
+        parts = [model.generate(z[:1], None if y is None else y[:1])[:0].cpu()]
+    found = torch.cat(gather(torch.cat(parts)))
     bad = ~found.flatten(1).isfinite().all(1)
     if bool(bad.any()):
         raise ValueError(f"{int(bad.sum())} of {n} samples hold NaN or infinity: the generator diverged")
@@ -187,10 +188,9 @@ def usual_features(data: Data) -> str:
     if data.spec.shape == (1, 28, 28) and re.match(r"(digits|mnist)\b", data.name.lower()):
         return "digits"
     try:
-        extractor("efficientnet-lite0")
-    except ValueError:
+        return extractor("efficientnet-lite0").name if data.spec.shape[0] in (1, 3) else "random"
+    except ValueError:  # its weights are not to be had
         return "random"
-    return "efficientnet-lite0" if data.spec.shape[0] in (1, 3) else "random"
 
 
 def evaluate(
@@ -235,13 +235,12 @@ def evaluate(
         if metrics:
             raise ValueError(f"{name} cannot be measured here: {why}")
         warnings.warn(f"{name} is left out: {why}", stacklevel=2)
-    wanted = [*found]
     floor, unknown, floor_of = dict[str, list[Found]](), dict[str, str](), ""
     if floors:
         held, rest = _held(against, real, len(fake), seed)
         other = truth if rest is None else _side(sees, rest, values, device, True, watch)
         held_side = _side(sees, held, values, device, True, watch)
-        below = [name for name in wanted if METRICS[name].floored]
+        below = [name for name in found if METRICS[name].floored]
         floor, unknown = _measured(below, held_side, other, context, "floor of ", watch)
         floor_of = f"{len(held):,} of {held.name} ({held.digest[:12]}) against {len(other):,}"
         if len(held) != len(fake) or rest is not None:
@@ -261,12 +260,11 @@ def evaluate(
         organza=__version__,
         torch=torch.__version__,
     )
-    told = {
-        name: (*flags, f"without a floor, of real examples as samples: {unknown[name]}") if name in unknown else flags
-        for name in wanted
-    }
-    below_of = {name: (floor.get(name, []), floor_of) for name in wanted}
-    return [score for name in wanted for score in _scores(name, found[name], *below_of[name], told[name], protocol)]
+    scores: list[Score] = []
+    for name, each in found.items():
+        said = (f"without a floor, of real examples as samples: {unknown[name]}",) if name in unknown else ()
+        scores += _scores(name, each, floor.get(name, []), floor_of, (*flags, *said), protocol)
+    return scores
 
 
 def _side(

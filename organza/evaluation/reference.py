@@ -45,7 +45,7 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
             is not known.
         split: "train" or "test"; by default "test" where the data has one.
         data: Other real examples to compare with.  Those that the generator was trained on are counted: with more than
-            one in a hundred of them, they are not held out, and memorisation cannot be held_out by them.
+            one in a hundred of them, they are not held out, and memorisation cannot be measured by them.
         digest: The SHA-256 of the training data, where it is known.
 
     Raises:
@@ -149,8 +149,8 @@ def opened(fake: Any) -> Data:
     """
     if isinstance(fake, str) and not fake.strip():
         raise ValueError("--fake is empty: give a folder of pictures or an .npz file")
-    if isinstance(fake, str) and _PART.sub("", fake.strip()).lower() in builtin() and not Path(fake).exists():
-        raise ValueError(f"--fake {fake}: a data set's name, not samples; give a folder of pictures or an .npz file")
+    if isinstance(fake, str) and _PART.sub("", fake.strip()).lower() in builtin():
+        raise ValueError(f"--fake {fake}: a data set's name, not samples; give a folder, as ./{fake}, or an .npz file")
     return open_data(fake)
 
 

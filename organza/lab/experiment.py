@@ -26,7 +26,6 @@ __all__ = [
     "Bench",
     "Check",
     "Outcome",
-    "between",
     "double",
     "drawn",
     "least",
@@ -91,8 +90,6 @@ class Check(NamedTuple):
         """The prediction in words."""
         if self.centre is not None:
             return number(self.centre, self.digits) + f" ± {number(self.high - self.centre, 2)}"
-        if math.isfinite(self.low) and math.isfinite(self.high):
-            return f"{number(self.low)} to {number(self.high)}"
         return f"≤ {number(self.high)}" if math.isfinite(self.high) else f"≥ {number(self.low)}"
 
     def json(self) -> dict[str, Any]:
@@ -117,11 +114,6 @@ def most(what: str, measured: float | Sequence[float], bound: float, planted: bo
 def least(what: str, measured: float | Sequence[float], bound: float, planted: bool = False) -> Check:
     """Check that a number, or the smallest of some, is at least the bound; one that is not a number fails."""
     return Check(what, float(torch.as_tensor(measured, dtype=torch.float64).min()), low=bound, planted=planted)
-
-
-def between(what: str, measured: float, low: float, high: float, planted: bool = False) -> Check:
-    """Check that a number lies between two bounds."""
-    return Check(what, float(measured), low, high, planted=planted)
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -250,9 +242,9 @@ class Bench:
             pixels = picture.render(figure)  # in the style of all
         self._write(suffix, "png", lambda path: picture.save(pixels, path))
 
-    def film(self, frames: Sequence[Any], seconds: float = 0.15, suffix: str = "") -> None:
+    def film(self, frames: Sequence[Any], seconds: float = 0.15) -> None:
         """Write frames, pictures of one size, as an endless GIF."""
-        self._write(suffix, "gif", lambda path: picture.gif(frames, path, seconds))
+        self._write("", "gif", lambda path: picture.gif(frames, path, seconds))
 
     def _write(self, suffix: str, kind: str, write: Callable[[Path], None]) -> None:
         path = self.out / f"{'-'.join(filter(None, (self.name, suffix)))}.{kind}"

@@ -294,7 +294,7 @@ def _needs_pairs(fake: Side, real: Side, context: Context) -> str:
 
 def _needs_judged_labels(fake: Side, real: Side, context: Context) -> str:
     missing = _needs_labels(fake, real, context) or _needs_classes(fake, real, context)
-    if not missing and fake.features.logits is not None and context.extractor.name != "digits":
+    if not missing and context.extractor.name != "digits":
         return f"the classes of {context.extractor.name} are not those of the data"
     return missing
 

@@ -130,12 +130,7 @@ def label_accuracy(logits: Tensor, y: Tensor) -> Estimate:
 
 
 def per_class(
-    function: Callable[[Tensor, Tensor], float],
-    fake: Tensor,
-    fake_y: Tensor,
-    real: Tensor,
-    real_y: Tensor,
-    least: int = 2,
+    function: Callable[[Tensor, Tensor], float], fake: Tensor, fake_y: Tensor, real: Tensor, real_y: Tensor
 ) -> dict[int, float]:
     """Return function(fakes of the class, reals of the class) of each class, in their order.
 
@@ -145,10 +140,9 @@ def per_class(
         fake_y: Their classes, (N,); those below 0 are without one, and left out.
         real: Features of the reals, (M, d).
         real_y: Their classes, (M,), likewise.
-        least: How many examples of each class there must be on each side.
 
     Raises:
-        ValueError: If a class has fewer on one side, there is none, or labels and features do not fit.
+        ValueError: If a class has fewer than 2 on one side, there is none, or labels and features do not fit.
     """
     _check_labels(fake_y, len(matrix(fake, "fakes")), "fakes")
     _check_labels(real_y, len(matrix(real, "reals")), "reals")
@@ -159,8 +153,8 @@ def per_class(
     for k in classes:
         fakes, reals = fake[(fake_y == k).to(fake.device)], real[(real_y == k).to(real.device)]
         for side, rows in (("fakes", fakes), ("reals", reals)):
-            if len(rows) < least:
-                raise ValueError(f"class {k} has {len(rows)} {side}; at least {least} are needed")
+            if len(rows) < 2:
+                raise ValueError(f"class {k} has {len(rows)} {side}; at least 2 are needed")
         found[k] = function(fakes, reals)
     return found
 

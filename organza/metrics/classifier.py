@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from organza.metrics.features import matrix
+from organza.metrics.kernel import Estimate
 
-__all__ = ["Accuracy", "TwoSample", "classification_accuracy", "two_sample"]
+__all__ = ["TwoSample", "classification_accuracy", "two_sample"]
 
 _SIDE = 32  # what is larger is averaged down, so that the cost does not grow with the image
 
@@ -50,18 +51,6 @@ class TwoSample(NamedTuple):
     error: float
     p_value: float
     n_test: int
-
-
-class Accuracy(NamedTuple):
-    """What :func:`classification_accuracy` found.
-
-    Attributes:
-        value: a, the share of the M real examples whose class is told right.
-        error: Its standard error, sqrt(a (1 - a) / M); how it varies with samples and seed is not in it.
-    """
-
-    value: float
-    error: float
 
 
 def two_sample(fake: Tensor, real: Tensor, seed: int = 0, steps: int = 500) -> TwoSample:
@@ -101,11 +90,12 @@ def two_sample(fake: Tensor, real: Tensor, seed: int = 0, steps: int = 500) -> T
 
 def classification_accuracy(
     fake_x: Tensor, fake_y: Tensor, real_x: Tensor, real_y: Tensor, seed: int = 0, steps: int = 400
-) -> Accuracy:
+) -> Estimate:
     """Score conditional samples by how well a classifier that has seen nothing else knows real data.
 
     For images it is a network of three convolutions, which sees what is larger averaged down to 32 x 32; for vectors
-    that of :func:`two_sample`.
+    that of :func:`two_sample`.  The error is the standard error over real examples, sqrt(a (1 - a) / M); how the score
+    varies with samples and seed is not in it.
 
     Arguments:
         fake_x: Conditional samples: images (N, C, H, W), uint8 or floats in [-1, 1], or vectors (N, d), floats.
@@ -139,7 +129,7 @@ def classification_accuracy(
             network = _perceptron(fake_x.shape[1], classes)
             _train(network, fake_x, fake_y, generator, steps, batch=256, decay=2.0)
         right = _count_right(network, real_x, real_y)
-    return Accuracy(*_share(right, len(real_x)))
+    return Estimate(*_share(right, len(real_x)))
 
 
 def _perceptron(d: int, classes: int) -> nn.Module:

@@ -67,26 +67,20 @@ def mean_distance(moments: Moments) -> float:
     return math.sqrt(2 * float(moments.covariance.trace()))
 
 
-def duplicates(x: Tensor, tolerance: float = 0.0) -> float:
+def duplicates(x: Tensor) -> float:
     """Return the share of rows that have an equal row.
 
     Arguments:
         x: (N, ...), features or pixels, of any type.
-        tolerance: With one above 0, the unit to whose multiples numbers are rounded first: rows that differ by more
-            in any number are never equal, rows that differ by less may fall on both sides of a border.
 
     Raises:
-        ValueError: If there is no row, or the tolerance is below 0.
+        ValueError: If there is no row.
     """
     if not x.ndim or not x.numel():
         raise ValueError(f"duplicates: got {tuple(x.shape)}; at least one row is needed")
-    if tolerance < 0:
-        raise ValueError(f"tolerance={tolerance}: at least 0 is needed; 0 is exact")
     counts: Counter[bytes] = Counter()
     for block in x.detach().split(BLOCK):
         rows = block.cpu().flatten(1) if x.ndim > 1 else block.cpu()[:, None]
-        if tolerance > 0:
-            rows = (rows.double() / tolerance).round()
         if rows.is_floating_point():
             rows = rows + 0.0  # -0 equals 0, and so must their bytes
         seen = rows.contiguous().view(torch.uint8).numpy()

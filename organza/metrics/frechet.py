@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from organza.distributed import gather
 from organza.metrics.features import matrix
 
 __all__ = ["Moments", "frechet_distance", "frechet_error", "float64", "product"]
@@ -84,16 +83,6 @@ class Moments:
         delta = other.mean - self.mean
         scatter = torch.addr(self.scatter, delta, delta, alpha=self.n * other.n / n).add_(other.scatter)
         return Moments(n, torch.add(self.mean, delta, alpha=other.n / n), scatter)
-
-    def gathered(self) -> Moments:
-        """Return the moments of the examples of all processes, merged by rank: each gets the same, to the last bit.
-
-        Every process must call it.
-        """
-        d = len(self.mean)
-        flat = torch.cat([self.mean.new_tensor([self.n]), self.mean, self.scatter.flatten()])
-        parts = (part[0] for part in gather(flat[None]))  # (1, 1 + d + d d) of each process
-        return reduce(operator.add, (Moments(int(x[0]), x[1 : d + 1], x[d + 1 :].view(d, d)) for x in parts))
 
     @property
     def covariance(self) -> Tensor:

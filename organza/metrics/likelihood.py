@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from organza.metrics.features import matrix
+from organza.metrics.frechet import float64
 
 __all__ = ["Parzen", "parzen", "parzen_log_likelihood"]
 
@@ -70,7 +71,8 @@ def parzen_log_likelihood(centres: Tensor, x: Tensor, sigma: float) -> Tensor:
     Raises:
         ValueError: If the arguments are not that.
     """
-    return _log_likelihoods(_double(centres, "centres"), _double(x, "x"), [_width(sigma)])[0]
+    mu, x = float64(matrix(centres, "centres", 1)), float64(matrix(x, "x", 1))
+    return _log_likelihoods(mu, x, [_width(sigma)])[0]
 
 
 def parzen(
@@ -100,8 +102,8 @@ def parzen(
         raise ValueError("sigmas: got none; give at least one width, or None for those of 2014")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: at least 1 row of valid must choose sigma, or None for all")
-    mu, test = _double(centres, "centres"), _double(test, "test", least=2)
-    first = _double(matrix(valid, "valid", 1)[:limit], "valid")
+    mu, test = float64(matrix(centres, "centres", 1)), float64(matrix(test, "test", 2))
+    first = float64(matrix(valid, "valid", 1)[:limit])
     valid_means = _log_likelihoods(mu, first, grid).mean(1)  # (S,)
     best = int(valid_means.argmax())
     scores = _log_likelihoods(mu, test, [grid[best]])[0]
@@ -144,11 +146,6 @@ def _squared_distances(x: Tensor, mu: Tensor) -> Tensor:
     """
     squared = torch.addmm(mu.square().sum(1), x, mu.T, alpha=-2).add_(x.square().sum(1)[:, None])
     return squared.clamp_(min=0)
-
-
-def _double(x: Tensor, what: str, least: int = 1) -> Tensor:
-    x = matrix(x, what, least)
-    return x.cpu().double() if x.device.type == "mps" else x.double()  # MPS has no float64
 
 
 def _width(sigma: float) -> float:

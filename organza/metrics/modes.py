@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from organza.metrics.features import matrix
+from organza.metrics.frechet import float64
 
 __all__ = ["Modes", "Stacked", "mode_coverage", "stacked_modes"]
 
@@ -100,7 +101,7 @@ def mode_coverage(
     Raises:
         ValueError: If the arguments are not that, or less than 1 % of the law lies within the radius.
     """
-    x, centres = _double(x, "x"), _double(centres, "centres")
+    x, centres = float64(matrix(x, "x", 1)), float64(matrix(centres, "centres", 1))
     if x.shape[1] != centres.shape[1]:
         raise ValueError(f"x of {x.shape[1]} dimensions and centres of {centres.shape[1]}: they must be the same")
     for name, value in (("sigma", sigma), ("radius", radius)):
@@ -162,11 +163,6 @@ def stacked_modes(labels: Tensor) -> Stacked:
         raise ValueError(f"labels from {low} to {high}: digits, 0 to 9, are needed")
     counts = (labels.cpu().long() * torch.tensor([100, 10, 1])).sum(1).bincount(minlength=1000)
     return Stacked(int((counts > 0).sum()), _kl(counts, torch.ones(1000)), _floor(counts))
-
-
-def _double(x: Tensor, what: str) -> Tensor:
-    x = matrix(x, what, 1)
-    return x.cpu().double() if x.device.type == "mps" else x.double()  # MPS has no float64
 
 
 def _nearest(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

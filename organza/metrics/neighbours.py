@@ -37,16 +37,7 @@ from torch.nn import functional
 
 from organza.metrics.features import matrix
 
-__all__ = [
-    "PRDC",
-    "DensityCoverage",
-    "PrecisionRecall",
-    "density_coverage",
-    "nearest_distances",
-    "prdc",
-    "precision_recall",
-    "radii",
-]
+__all__ = ["PRDC", "DensityCoverage", "PrecisionRecall", "density_coverage", "prdc", "precision_recall"]
 
 TILE = 768  # rows and columns of a tile, which a CPU's cache holds with its operands
 SPARE = 4  # neighbours listed beyond the k-th, so that rounding seldom leaves open which one that is
@@ -131,41 +122,6 @@ def prdc(fake: Tensor, real: Tensor, k_pr: int = 3, k_dc: int = 5) -> PRDC:
 
 
 @torch.no_grad()
-def nearest_distances(x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the distances from each x to its k nearest y, (n, k), float64, ascending, and which y these are.
-
-    Which of several equally near y come first, or at all, is not defined.
-
-    Arguments:
-        x: Points, (n, d).
-        y: Points, (m, d).
-        k: How many, 1 <= k <= m.
-
-    Raises:
-        ValueError: If these are no matrices of one width, or there are fewer than k points y.
-    """
-    x, y = _sets(("x", x, 1), (f"y (k={k})", y, _counted(k)))
-    centre = _mean(y)
-    squared, index = _nearest(_Points(x, centre), _Points(y, centre), range(k))
-    return squared.sqrt(), index
-
-
-@torch.no_grad()
-def radii(x: Tensor, ks: Sequence[int]) -> Tensor:
-    """Return the distances from each point to its k-th nearest neighbours, itself excluded, (n, len(ks)), float64.
-
-    Arguments:
-        x: Points, (n, d).
-        ks: Each k that is asked for, 1 <= k < n.
-
-    Raises:
-        ValueError: If x is no matrix, or has too few rows for some k.
-    """
-    (x,) = _sets((f"points (k={max(ks)})", x, _counted(*ks) + 1))
-    return _squared_radii(x, ks).sqrt()
-
-
-@torch.no_grad()
 def _measure(fake: Tensor, real: Tensor, k_pr: int | None, k_dc: int) -> PRDC:
     """All four; without a k_pr, density and coverage only, which need no radii of fakes."""
     ks = (k_dc if k_pr is None else k_pr, k_dc)
@@ -201,11 +157,6 @@ def _sets(*named: tuple[str, Tensor, int]) -> list[Tensor]:
         got = " and ".join(f"{what} of {x.shape[1]}" for what, x, _ in named)
         raise ValueError(f"got {got} dimensions; both must be the same features")
     return [(x.cpu() if x.device.type == "mps" else x).detach() for _, x, _ in named]
-
-
-def _squared_radii(x: Tensor, ks: Sequence[int]) -> Tensor:
-    points = _Points(x, _mean(x))
-    return _nearest(points, points, ks)[0]  # of rank 0 is the point itself
 
 
 class _Points:
@@ -313,32 +264,30 @@ def _merge(best: tuple[Tensor, Tensor], rows: slice, tile: Tensor, first: int) -
     best[1][rows] = index.gather(1, order)
 
 
-def _list(x: _Points, i: Tensor, y: _Points, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """For each x[i] the ``count`` smallest of the bounds to all y, and which y these are, (len(i), count)."""
+def _list(x: _Points, i: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """For each x[i] the ``count`` smallest of the bounds to all x, and which these are, (len(i), count)."""
     values = torch.full((len(i), count), torch.inf, dtype=dtype, device=i.device)
     best = values, torch.zeros_like(values, dtype=torch.int64)
-    mirrored = x is y and len(i) == len(x.x)
+    whole = len(i) == len(x.x)  # then the tiles below the diagonal are those above it, mirrored
     for rows in _tiles(len(i)):
-        left = x.factor(rows if mirrored else i[rows], dtype, left=True)
-        for columns in _tiles(len(y.x)):
-            if mirrored and columns.start < rows.start:
+        left = x.factor(rows if whole else i[rows], dtype, left=True)
+        for columns in _tiles(len(x.x)):
+            if whole and columns.start < rows.start:
                 continue
-            tile = products(left, y.factor(columns, dtype))
+            tile = products(left, x.factor(columns, dtype))
             _merge(best, rows, tile, columns.start)
-            if mirrored and columns.start > rows.start:
+            if whole and columns.start > rows.start:
                 _merge(best, columns, tile.T.contiguous(), rows.start)
     return best
 
 
-def _settled(
-    x: _Points, i: Tensor, y: _Points, j: Tensor, low: Tensor, dtype: torch.dtype, ranks: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """The squared distances of the given ranks, from 0, from each x[i] to its y[j], and which y these are, (n, ranks).
+def _settled(x: _Points, i: Tensor, j: Tensor, low: Tensor, dtype: torch.dtype, ranks: Sequence[int]) -> Tensor:
+    """The squared distances of the given ranks from each x[i], (n, ranks); of rank 0 is the point itself.
 
     j, (n, m), are the candidates of each i, and low are their bounds l, taken in ``dtype``.
     """
     low = low.to(torch.float64, copy=True)  # the caller's are bounds still
-    high = low + 2 * (x.slack(i, dtype)[:, None] + y.slack(slice(None), dtype)[j])
+    high = low + 2 * (x.slack(i, dtype)[:, None] + x.slack(slice(None), dtype)[j])
     # The distance of a rank lies between the bounds of this rank; candidates that cannot be it are rightly below or
     # above by their bound.
     least, most = (bound.topk(max(ranks) + 1, largest=False).values[:, [*ranks]] for bound in (low, high))
@@ -346,28 +295,26 @@ def _settled(
     for r in range(len(ranks)):
         ask |= (low <= most[:, r : r + 1]) & (high >= least[:, r : r + 1])
     row, column = ask.nonzero(as_tuple=True)
-    low[row, column] = _squared(x.x, y.x, i[row], j[row, column])
-    squared, order = low.topk(max(ranks) + 1, largest=False)
-    return squared[:, [*ranks]], j.gather(1, order[:, [*ranks]])
+    low[row, column] = _squared(x.x, x.x, i[row], j[row, column])
+    return low.topk(max(ranks) + 1, largest=False).values[:, [*ranks]]
 
 
-def _nearest(x: _Points, y: _Points, ranks: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The squared distances of the given ranks, from 0, from each x to all y, and which y these are, (n, ranks)."""
-    n, m = len(x.x), len(y.x)
-    squared = x.norms.new_empty(n, len(ranks))
-    index, i = torch.empty_like(squared, dtype=torch.int64), torch.arange(n, device=x.x.device)
-    for dtype in _dtypes(x, y):
-        low, j = _list(x, i, y, min(max(ranks) + 1 + SPARE, m), dtype)
-        squared[i], index[i] = _settled(x, i, y, j, low, dtype, ranks)
+def _squared_radii(x: Tensor, ks: Sequence[int]) -> Tensor:
+    """The squared distances from each point to its k-th nearest neighbours, itself excluded, (n, len(ks)), float64."""
+    points, n = _Points(x, _mean(x)), len(x)
+    squared, i = points.norms.new_empty(n, len(ks)), torch.arange(n, device=x.device)
+    for dtype in _dtypes(points):
+        low, j = _list(points, i, min(max(ks) + 1 + SPARE, n), dtype)
+        squared[i] = _settled(points, i, j, low, dtype, ks)
         i = i[squared[i].amax(1) > low.amax(1).double().clamp(min=0)]  # else what is not listed is no nearer
-        if low.shape[1] == m or not len(i):
-            return squared, index
-    for rows in i.split(max(1, WHOLE // m)):
-        left = x.factor(rows, dtype, left=True)
-        low = torch.cat([products(left, y.factor(columns, dtype)) for columns in _tiles(m)], 1)  # (rows, m)
-        j = torch.arange(m, device=rows.device).expand(low.shape)
-        squared[rows], index[rows] = _settled(x, rows, y, j, low, dtype, ranks)
-    return squared, index
+        if low.shape[1] == n or not len(i):
+            return squared
+    for rows in i.split(max(1, WHOLE // n)):
+        left = points.factor(rows, dtype, left=True)
+        low = torch.cat([products(left, points.factor(columns, dtype)) for columns in _tiles(n)], 1)  # (rows, n)
+        j = torch.arange(n, device=rows.device).expand(low.shape)
+        squared[rows] = _settled(points, rows, j, low, dtype, ks)
+    return squared
 
 
 def _close(y: _Points, x: _Points, y_radii: Tensor, x_radii: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-__all__ = ["BETTER", "Protocol", "Score", "differences", "ranked"]
+__all__ = ["BETTER", "Protocol", "Score", "differences", "ranked", "short"]
 
 Best = Literal["low", "high", "floor"]
 BETTER: dict[Best, str] = {
@@ -125,9 +125,9 @@ class Score:
             raise TypeError(f"best={self.best!r}, error={self.error}")
 
     def __str__(self) -> str:
-        error = "" if self.error is None else f" ± {_short(self.error)}"
-        floor = "" if self.floor is None else f" (floor {_short(self.floor)})"
-        return f"{self.name} {_short(self.value)}{error}{floor}"
+        error = "" if self.error is None else f" ± {short(self.error)}"
+        floor = "" if self.floor is None else f" (floor {short(self.floor)})"
+        return f"{self.name} {short(self.value)}{error}{floor}"
 
 
 def differences(a: Protocol, b: Protocol) -> list[str]:
@@ -149,9 +149,10 @@ def ranked(scores: Sequence[Score]) -> list[int]:
         if found:
             raise ValueError(f"{first.name} cannot be ranked: the protocols differ in {'; '.join(found)}")
     floors = {score.floor for score in scores}
-    if first.best == "floor" and len(scores) > 1 and (len(floors) > 1 or not math.isfinite(first.floor or math.nan)):
-        known = "differ" if len(floors) > 1 else "were not measured"
-        raise ValueError(f"{first.name} cannot be ranked: it is best near its floor, and the floors {known}")
+    known = first.floor is not None and math.isfinite(first.floor)
+    if first.best == "floor" and len(scores) > 1 and (len(floors) > 1 or not known):
+        why = "differ" if len(floors) > 1 else "were not measured"
+        raise ValueError(f"{first.name} cannot be ranked: it is best near its floor, and the floors {why}")
     return sorted(range(len(scores)), key=lambda place: _distance(scores[place]))
 
 
@@ -173,7 +174,7 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 

@@ -20,9 +20,9 @@ class Side:
     """One of the two samples.
 
     Arguments:
-        x: Images (N, C, H, W), uint8 or float32 in [-1, 1], or vectors (N, d) float32.
+        x: Images (N, C, H, W), uint8 or float32 in [-1, 1], or vectors and signals as rows (N, d), float32.
         see: Makes what the extractor says of them.
-        y: Their labels, (N,), or None.
+        y: Their conditions: labels (N,), vectors (N, k) or images (N, C, H, W), or None.
         lossy: Whether they come from files that are not exact (JPEG).
     """
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, Linear
-from organza.nn.layers import halves, initialise, numel, positive
+from organza.nn.layers import doubled, halves, initialise, numel, positive, sides
 
 __all__ = ["BEGANDiscriminator", "BEGANGenerator"]
 
@@ -40,19 +40,17 @@ class BEGANGenerator(nn.Module):
     def __init__(self, latent: int, shape: Sequence[int], filters: int = 64) -> None:
         super().__init__()
         positive(filters=filters)
-        self.sizes = _sizes(shape)
-        self.filters = filters
+        self.sizes = halves(sides(shape), 16)
         self.start = Linear(latent, filters * numel(self.sizes[0]))
-        self.ups = nn.ModuleList(_Double(size) for size in self.sizes[1:])
         self.levels = nn.ModuleList(_level(filters) for _ in self.sizes)
         self.end = Conv2d(filters, shape[0], 3, 1, 1)
         initialise(self, "glorot")
 
     def forward(self, z: Tensor) -> Tensor:
         h: Tensor = self.start(z)  # (B, latent) -> (B, n h w)
-        h = self.levels[0](h.view(-1, self.filters, *self.sizes[0]))  # (B, n, h, w)
-        for up, level in zip(self.ups, self.levels[1:], strict=True):
-            h = level(up(h))  # (B, n, 2h, 2w)
+        h = self.levels[0](h.unflatten(1, (-1, *self.sizes[0])))  # (B, n, h, w)
+        for size, level in zip(self.sizes[1:], self.levels[1:], strict=True):
+            h = level(doubled(h, size))  # (B, n, 2h, 2w)
         x: Tensor = self.end(h)  # (B, C, H, W)
         return x
 
@@ -79,7 +77,7 @@ class BEGANDiscriminator(nn.Module):
     def __init__(self, shape: Sequence[int], hidden: int = 64, filters: int = 64) -> None:
         super().__init__()
         positive(hidden=hidden, filters=filters)
-        sizes = _sizes(shape)
+        sizes = halves(sides(shape), 16)
         layers: list[nn.Module] = [Conv2d(shape[0], filters, 3, 1, 1), nn.ELU(inplace=True)]
         for i in range(1, len(sizes)):
             layers += [_level(i * filters), Conv2d(i * filters, (i + 1) * filters, 3, 2, 1), nn.ELU(inplace=True)]
@@ -97,26 +95,6 @@ class BEGANDiscriminator(nn.Module):
         return -(x - self.reconstruct(x)).abs().flatten(1).mean(1)  # (B,)
 
 
-class _Double(nn.Module):
-    """Repeat every pixel in a square of four, and cut to a size at most one row and column smaller."""
-
-    def __init__(self, size: tuple[int, ...]) -> None:
-        super().__init__()
-        self.size = size
-        self.up = nn.Upsample(scale_factor=2, mode="nearest")
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up(x)
-        return x[..., : self.size[0], : self.size[1]]
-
-
 def _level(channels: int) -> nn.Sequential:
     convolutions = (Conv2d(channels, channels, 3, 1, 1) for _ in range(2))
     return nn.Sequential(*(part for convolution in convolutions for part in (convolution, nn.ELU(inplace=True))))
-
-
-def _sizes(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """The sides of the maps, the smallest first."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width), each 1 or more")
-    return halves((shape[1], shape[2]), 16)

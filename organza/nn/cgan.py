@@ -121,7 +121,7 @@ class CGANDiscriminator(nn.Module):
         if pieces < 2:
             raise ValueError(f"pieces={pieces}: must be 2 or more, as the joint units have one less")
         self.classes, self.pixels = classes, pixels
-        self.units = nn.Sequential(Linear(numel(tuple(shape)), units * pieces), Largest(pieces))
+        self.units = nn.Sequential(Linear(numel(shape), units * pieces), Largest(pieces))
         self.label = nn.Sequential(Linear(classes, label * pieces), Largest(pieces))
         self.joint = nn.Sequential(Linear(units + label, joint * (pieces - 1)), Largest(pieces - 1))
         self.end, self.drop = Linear(joint, 1), kept(include)

@@ -46,12 +46,14 @@ def vector(y: Tensor | None, classes: int, like: Tensor) -> Tensor:
 
 
 def beside(x: Tensor, y: Tensor | None, classes: int) -> Tensor:
-    """Return x, (B, d), with e(y) beside it, (B, d + classes)."""
-    return torch.cat([x, vector(y, classes, x)], 1)
+    """Return x, (B, d), with e(y) beside it, (B, d + classes); x alone where there are no classes."""
+    return torch.cat([x, vector(y, classes, x)], 1) if classes else x
 
 
 def planes(x: Tensor, y: Tensor | None, classes: int) -> Tensor:
-    """Return x, (B, C, H, W), with the numbers of e(y) as even planes, (B, C + classes, H, W)."""
+    """Return x, (B, C, H, W), with e(y) as constant planes, (B, C + classes, H, W); x alone without classes."""
+    if not classes:
+        return x
     e = vector(y, classes, x)[:, :, None, None]  # (B, K, 1, 1)
     return torch.cat([x, e.expand(-1, -1, *x.shape[2:])], 1)
 
@@ -140,8 +142,7 @@ class Head(nn.Module):
             heads["codes"] = _read(self.codes, h)  # (B, codes)
         if self.components is not None:
             heads["components"] = _read(self.components, h.detach())  # (B, components)
-        logits: Tensor
-        logits = heads["classes"].logsumexp(1) if self.logit is None else self.logit(h).squeeze(1)  # (B,)
+        logits: Tensor = heads["classes"].logsumexp(1) if self.logit is None else self.logit(h).squeeze(1)  # (B,)
         if self.embed is not None:
             logits = logits + (self.embed(vector(y, self.classes, h)) * h).sum(1)
         return Verdict(logits, {**heads, "features": h}) if heads else logits

@@ -72,13 +72,12 @@ class DCGANGenerator(nn.Module):
             up = ConvTranspose2d(channels[i], channels[i + 1], 4, 2, 1, bias=last or not norm)
             end = Unit("tanh") if last else _Normed(channels[i + 1], norm, conditions)
             self.ups.append(_Up(up, self.sizes[i + 1], end))
-        self.channels = channels[0]
         initialise(self, "dcgan")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        h = self.hidden(beside(z, y, self.classes) if self.classes else z)  # (B, latent) -> (B, dense)
+        h = self.hidden(beside(z, y, self.classes))  # (B, latent) -> (B, dense)
         x: Tensor = self.start(h)  # (B, C0 h w)
-        x = self.begin(x.view(-1, self.channels, *self.sizes[0]), y)  # (B, C0, h, w)
+        x = self.begin(x.unflatten(1, (-1, *self.sizes[0])), y)  # (B, C0, h, w)
         for up in self.ups:
             x = up(x, y)  # (B, C / 2, 2h, 2w)
         return x
@@ -133,14 +132,14 @@ class DCGANDiscriminator(nn.Module):
                 activation("leaky"),
             ]
             sides, channels = [(s + 2 - side) // 2 + 1 for s in sides], wider
-        features = channels * numel(tuple(sides))
+        features = channels * numel(sides)
         hidden = (Linear(features, dense), activation("leaky")) if dense else ()
         self.layers = nn.Sequential(*layers, nn.Flatten(), *hidden)
         self.end = Head(dense or features, classes, condition, codes, components)
         initialise(self, "dcgan")
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
-        x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)
+        x = planes(x, y, self.planes)  # (B, C + classes, H, W)
         h = self.layers(x)  # (B, width 2^(n-1) h w), or (B, dense)
         says: Tensor | Verdict = self.end(h, y)  # (B,)
         return says

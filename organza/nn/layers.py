@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import interpolate, normalize, pad
 
 from organza.nn.bilinear import conv2d, linear
 from organza.nn.mask import Dropout, Rectifier
@@ -21,6 +21,7 @@ __all__ = [
     "Unit",
     "activation",
     "crossed",
+    "doubled",
     "glorot",
     "half",
     "halves",
@@ -95,12 +96,12 @@ class Fourier(nn.Module):
         self.register_buffer("a", a)  # (2m,)
 
     def forward(self, x: Tensor) -> Tensor:
-        with exact(x):
+        with _exact(x):
             phase = x.to(self.f.dtype) @ self.f  # (B, m)
         return torch.cat([x, self.a * torch.cat([phase.sin(), phase.cos()], 1)], 1)
 
 
-def exact(x: Tensor) -> AbstractContextManager[None]:
+def _exact(x: Tensor) -> AbstractContextManager[None]:
     """Where x lies, products in x's own numbers, whatever autocast asks for."""
     kind = x.device.type
     asked = not x.is_meta and torch.is_autocast_enabled(kind)
@@ -127,12 +128,11 @@ class SpectralConv2d(nn.Conv2d):
 
     def __init__(self, channels: int, wider: int, kernel: int, padding: int = 0, gain: float = 1.0) -> None:
         super().__init__(channels, wider, kernel, padding=padding)
-        self.side = padding
-        self.sigma = _spectral(self, gain)
+        glorot(self, gain)
+        self.sigma = _LargestSingularValue(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight / self.sigma(self.weight)
-        return conv2d(x, kernel, self.bias, padding=self.side)
+        return conv2d(x, self.weight / self.sigma(self.weight), self.bias, padding=self.padding)
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         self.sigma.iterate(self.weight)
@@ -141,9 +141,10 @@ class SpectralConv2d(nn.Conv2d):
 class SpectralLinear(nn.Linear):
     """A linear map whose matrix is divided by its largest singular value."""
 
-    def __init__(self, fan_in: int, fan_out: int, gain: float = 1.0) -> None:
+    def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__(fan_in, fan_out)
-        self.sigma = _spectral(self, gain)
+        glorot(self)
+        self.sigma = _LargestSingularValue(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight / self.sigma(self.weight), self.bias)
@@ -178,7 +179,7 @@ class _LargestSingularValue(nn.Module):
             self.iterate(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        with exact(weight):
+        with _exact(weight):
             return self.u @ (weight.flatten(1) @ self.v)
 
     @torch.no_grad()
@@ -187,12 +188,6 @@ class _LargestSingularValue(nn.Module):
         # New tensors: the graph of a pass may still hold the old ones.
         self.v = normalize(matrix.T @ self.u, dim=0)
         self.u = normalize(matrix @ self.v, dim=0)
-
-
-def _spectral(layer: nn.Conv2d | nn.Linear, gain: float) -> _LargestSingularValue:
-    """Initialise by Glorot's law, and begin to follow the largest singular value."""
-    glorot(layer, gain)
-    return _LargestSingularValue(layer.weight)
 
 
 def glorot(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
@@ -280,28 +275,28 @@ def positive(**sizes: int) -> None:
             raise ValueError(f"{name}={size}: must be 1 or more")
 
 
-def numel(shape: tuple[int, ...]) -> int:
+def numel(shape: Sequence[int]) -> int:
     """Return the numbers in one example of this shape.
 
     Raises:
         ValueError: If the shape is empty or a side is below 1.
     """
     if not shape or min(shape) < 1:
-        raise ValueError(f"shape={shape}: every side must be 1 or more")
+        raise ValueError(f"shape={tuple(shape)}: every side must be 1 or more")
     return math.prod(shape)
 
 
-def pyramid(shape: Sequence[int], least: int = 8) -> list[tuple[int, int]]:
-    """Return the sides of an image's maps, smallest first: halved, odd ones upwards, while both are ``least`` or more.
+def pyramid(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the sides of an image's maps, smallest first: halved, odd ones upwards, while both are 8 or more.
 
     64 -> (4, 8, 16, 32, 64) as published, 28 -> (7, 14, 28), 33 x 50 -> (5 x 7, 9 x 13, 17 x 25, 33 x 50).  A map that
     is doubled is cropped at the far edge where the next side is odd.
 
     Raises:
-        ValueError: If the shape is not (C, H, W) or a side is below ``least``.
+        ValueError: If the shape is not (C, H, W) or a side is below 8.
     """
-    _, height, width = image(shape, least)
-    return halves((height, width), least)
+    _, height, width = image(shape, 8)
+    return halves((height, width), 8)
 
 
 def halves(size: tuple[int, int], least: int) -> list[tuple[int, int]]:
@@ -311,6 +306,11 @@ def halves(size: tuple[int, int], least: int) -> list[tuple[int, int]]:
         height, width = sizes[0]
         sizes.insert(0, ((height + 1) // 2, (width + 1) // 2))
     return sizes
+
+
+def doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Repeat each pixel in a square of four, and cut to a size at most one row and column smaller."""
+    return interpolate(x, scale_factor=2)[..., : size[0], : size[1]]
 
 
 def padded(x: Tensor, multiple: int, least: int = 0) -> tuple[Tensor, slice, slice]:
@@ -339,7 +339,7 @@ def image(shape: Sequence[int], least: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def sides(shape: Sequence[int], condition: Sequence[int] | None) -> tuple[int, int]:
+def sides(shape: Sequence[int], condition: Sequence[int] | None = None) -> tuple[int, int]:
     """The sides of images of this shape and of their conditions, which must agree."""
     for name, of in (("shape", shape), ("condition", shape if condition is None else condition)):
         if len(of) != 3 or min(of) < 1:

@@ -145,7 +145,7 @@ class MaxoutDiscriminator(nn.Module):
         pixels: bool = True,
     ) -> None:
         super().__init__()
-        sizes = (numel(tuple(shape)), *units)
+        sizes = (numel(shape), *units)
         if min(sizes) < 1 or pieces < 1:
             raise ValueError(f"units={tuple(units)}, pieces={pieces}: every layer needs at least 1 of each")
         self.pixels = pixels
@@ -202,7 +202,7 @@ class MaxoutConvDiscriminator(nn.Module):
             ]
             sides = [-(-(side + 2 * pad - kernel + 1 - pool) // 2) + 1 for side in sides]
             channels = wide
-        features = channels * numel(tuple(sides))
+        features = channels * numel(sides)
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.end = nn.Sequential(
             kept(include), Linear(features, 5 * units), Largest(5), kept(include), Linear(units, 1)

@@ -50,8 +50,7 @@ class MLPGenerator(nn.Module):
         initialise(self, init)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        z = beside(z, y, self.classes) if self.classes else z  # (B, latent + classes)
-        x: Tensor = self.layers(z)  # (B, prod(shape))
+        x: Tensor = self.layers(beside(z, y, self.classes))  # (B, latent + classes) -> (B, prod(shape))
         return x.view(-1, *self.shape)  # (B, *shape)
 
 
@@ -94,7 +93,7 @@ class MLPDiscriminator(nn.Module):
         if noise < 0:
             raise ValueError(f"noise={noise}: must be 0 or more")
         self.beside = classes if condition == "concat" else 0
-        d = numel(tuple(shape))
+        d = numel(shape)
         self.waves = Fourier(d, waves) if waves else nn.Identity()
         sizes = (d + 2 * waves + self.beside, *widths)
         self.layers = nn.Sequential(*_layers(sizes, hidden, dropout, noise))
@@ -103,7 +102,7 @@ class MLPDiscriminator(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
         x = self.waves(x.flatten(1))  # (B, *shape) -> (B, prod(shape) + 2 waves)
-        h = self.layers(beside(x, y, self.beside) if self.beside else x)  # (B, widths[-1])
+        h = self.layers(beside(x, y, self.beside))  # (B, widths[-1])
         says: Tensor | Verdict = self.end(h, y)  # (B,)
         return says
 

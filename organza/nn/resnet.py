@@ -1,7 +1,7 @@
 r"""Residual networks of SNGAN: batch norm in G, spectral norm in D, for any height, width and channel count.
 
-G doubles its map from the smallest of :func:`~organza.nn.layers.pyramid`; D halves it while the smaller side is 14 or
-more (32 -> 16 -> 8 as published, 28 -> 14 -> 7) and ends with two blocks of one size.
+G doubles its map from the smallest of :func:`~organza.nn.layers.pyramid`; D halves it once, and again while the
+smaller side is 14 or more (32 -> 16 -> 8 as published, 28 -> 14 -> 7), and ends with two blocks of one size.
 
 References:
     Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama, Yoshida, 2018)
@@ -14,11 +14,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 
 from organza.nn.bilinear import Conv2d, Linear
 from organza.nn.condition import ConditionalBatchNorm2d, Head, planes
-from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, glorot, numel, positive, pyramid
+from organza.nn.layers import SpectralConv2d, SpectralLinear, Unit, doubled, glorot, numel, positive, pyramid
 from organza.nn.mask import Rectifier, rectify
 from organza.round import Verdict
 
@@ -44,14 +44,13 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         positive(width=width)
         self.sizes = pyramid(shape)
-        self.width = width
         self.start = glorot(Linear(latent, width * numel(self.sizes[0])))
         self.blocks = nn.ModuleList(_Up(width, size, classes) for size in self.sizes[1:])
         end = glorot(Conv2d(width, shape[0], 3, padding=1))
         self.end = nn.Sequential(nn.BatchNorm2d(width), Rectifier(), end, Unit("tanh"))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        h = self.start(z).view(-1, self.width, *self.sizes[0])  # (B, latent) -> (B, width, h, w)
+        h = self.start(z).unflatten(1, (-1, *self.sizes[0]))  # (B, latent) -> (B, width, h, w)
         for block in self.blocks:
             h = block(h, y)  # (B, width, 2h, 2w)
         x: Tensor = self.end(h)  # (B, C, H, W)
@@ -91,7 +90,7 @@ class ResNetDiscriminator(nn.Module):
         self.end = Head(width, classes, condition, codes, components, SpectralLinear)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor | Verdict:
-        x = planes(x, y, self.planes) if self.planes else x  # (B, C + classes, H, W)
+        x = planes(x, y, self.planes)  # (B, C + classes, H, W)
         h = rectify(self.blocks(x)).sum((2, 3))  # (B, width)
         says: Tensor | Verdict = self.end(h, y)  # (B,)
         return says
@@ -108,16 +107,13 @@ class _Up(nn.Module):
         self.convs = nn.ModuleList(glorot(Conv2d(width, width, 3, padding=1), _GAIN) for _ in range(2))
         self.shortcut = glorot(Conv2d(width, width, 1))
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         given = (y,) if self.conditional else ()
-        h = self.convs[0](self._double(rectify(self.norms[0](x, *given))))
+        h = self.convs[0](doubled(rectify(self.norms[0](x, *given)), self.size))
         h = self.convs[1](rectify(self.norms[1](h, *given)))
         # A 1 x 1 convolution and a doubling of pixels commute, and the small map is a quarter of the work.
-        result: Tensor = h + self._double(self.shortcut(x))
+        result: Tensor = h + doubled(self.shortcut(x), self.size)
         return result
-
-    def _double(self, x: Tensor) -> Tensor:
-        return interpolate(x, scale_factor=2)[..., : self.size[0], : self.size[1]]
 
 
 class _Down(nn.Module):

@@ -98,17 +98,17 @@ class UNetGenerator(nn.Module):
         for i, (before, after) in enumerate(zip([condition[0], *wide], wide, strict=False)):
             down: list[nn.Module] = [Conv2d(before, after, 4, 2, 1, bias=norm == "none")]
             if i < self.depth - 1:  # the innermost map may be 1x1, without statistics, and meets the ReLU next
-                down += [_norm(after, norm if i > 0 else "none"), activation("leaky")]
+                down += [_NORMS[norm if i > 0 else "none"](after), activation("leaky")]
             self.downs.append(nn.Sequential(*down))
         for i in reversed(range(1, self.depth)):
             beside = 1 if i == self.depth - 1 else 2  # how many maps are joined
-            up = [*_doubling(beside * wide[i], wide[i - 1], bool(refine), norm == "none"), _norm(wide[i - 1], norm)]
+            up = [*_doubling(beside * wide[i], wide[i - 1], bool(refine), norm == "none"), _NORMS[norm](wide[i - 1])]
             if dropout and self.depth - i <= 3 and wide[i - 1] == 8 * width:
                 up.append(nn.Dropout(dropout))
             self.ups.append(nn.Sequential(activation("relu"), *up))
         bias = not refine or norm == "none"
         last = _doubling(min(self.depth, 2) * width, refine or shape[0], bool(refine), bias)
-        end = (_norm(refine, norm), activation("relu")) if refine else ()
+        end = (_NORMS[norm](refine), activation("relu")) if refine else ()
         self.ups.append(nn.Sequential(activation("relu"), *last, *end))
         self.refine: nn.Module | None = None
         self.drawing: Drawing | None = None
@@ -276,7 +276,7 @@ class PatchDiscriminator(nn.Module):
         for i in range(max(layers, 1) + 1):
             wider, stride, normed = width * min(2**i, 8), 2 if i < layers else 1, norm if i > 0 else "none"
             parts.append(Conv2d(channels, wider, kernel, stride, padding, bias=normed != "batch"))
-            parts += [_norm(wider, normed), activation("leaky")]
+            parts += [_NORMS[normed](wider), activation("leaky")]
             channels = wider
         self.layers = nn.Sequential(*parts, Conv2d(channels, 1, kernel, 1, padding))
         initialise(self, "dcgan")
@@ -337,10 +337,6 @@ def _moved(y: Tensor, flow: Tensor) -> Tensor:
             index = r.clamp(max=height - 1).long() * width + c.clamp(max=width - 1).long()
             moved = moved + weight.flatten(1)[:, None] * seen.take_along_dim(index.flatten(1)[:, None], 2)
     return moved.to(y.dtype)  # (B, C, HW)
-
-
-def _norm(channels: int, norm: str) -> nn.Module:
-    return _NORMS[norm](channels)
 
 
 def _doubling(before: int, after: int, bilinear: bool, bias: bool = False) -> list[nn.Module]:

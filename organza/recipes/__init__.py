@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from organza.data import Spec
+from organza.part import hint
 from organza.plan import Part, Plan
 from organza.recipes.began import began
 from organza.recipes.cgan import acgan, cgan2014, conditional
@@ -100,9 +100,7 @@ def recipe(name: str) -> Callable[..., Plan]:
         ValueError: If there is none.
     """
     if name not in RECIPES:
-        close = get_close_matches(name, RECIPES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(RECIPES)}"
-        raise ValueError(f"recipe {name!r} is unknown; {hint}")
+        raise ValueError(f"recipe {name!r} is unknown{hint(name, list(RECIPES))}")
     return RECIPES[name]
 
 

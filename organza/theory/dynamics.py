@@ -114,8 +114,8 @@ class Play:
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
         weights = list(self.game.players[player].parameters())
         # The graph is kept: the Jacobian of what was learnt is asked for.
-        slopes = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        self.learnt[player] = [-slope for slope in slopes]
+        gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        self.learnt[player] = [-gradient for gradient in gradients]
 
     def move(self, player: Player) -> None:
         if self.lr[player]:  # else the graph of what was learnt stays whole
@@ -193,7 +193,9 @@ def _moved(game: Game, start: Tensor, moves: Moves, lr: float | tuple[float, flo
 
 def eigenvalues(game: Game, moves: Moves | None = None) -> Tensor:
     """Return the eigenvalues of the vector field's Jacobian, (n,) complex, sorted by imaginary and real part."""
-    return _sorted(torch.linalg.eigvals(jacobian(game, moves)))
+    found = torch.linalg.eigvals(jacobian(game, moves)).tolist()
+    found.sort(key=lambda value: (round(value.imag, 9), round(value.real, 9)))
+    return torch.tensor(found, dtype=torch.complex128)
 
 
 def radius(game: Game, moves: Moves, lr: float | tuple[float, float]) -> float:
@@ -209,8 +211,3 @@ def orbit(game: Game, moves: Moves, lr: float | tuple[float, float], steps: int,
         moves(table, table.stream)
         path.append(position(table.game))
     return torch.stack(path)
-
-
-def _sorted(values: Tensor) -> Tensor:
-    pairs = sorted(values.tolist(), key=lambda value: (round(value.imag, 9), round(value.real, 9)))
-    return torch.tensor(pairs, dtype=torch.complex128)

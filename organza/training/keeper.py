@@ -72,13 +72,7 @@ class Keeper:
     The state is restored from the folder's newest good checkpoint if it has any.  Arguments: see :func:`fit`.
     """
 
-    def __init__(
-        self,
-        state: State,
-        run: Run | None,
-        judge: Judge | None,
-        save_seconds: float,
-    ) -> None:
+    def __init__(self, state: State, run: Run | None, judge: Judge | None, save_seconds: float) -> None:
         self.state, self.run, self.judge, self.save_seconds = state, run, judge, save_seconds
         self.kept = first(lambda: run is not None)
         self.saved_time = time.monotonic()

@@ -57,14 +57,13 @@ class State:
         self.device = device
         game.prime(lambda: data.mean)
         self.average = averaged(game.generator)
-        rules = {"discriminator": training.discriminator_optimizer, "generator": training.generator_optimizer}
-        self.rules: dict[Player, Optimizer] = {p: rules[p] for p in game.players}
+        self.rules: dict[Player, Optimizer] = {p: getattr(training, f"{p}_optimizer") for p in game.players}
         self.weights = {p: [w for w in net.parameters() if w.requires_grad] for p, net in game.players.items()}
         self.optimizers = {p: self.rules[p].build(self.weights[p]) for p in game.players}
         self.orders = {
             p: Order(len(data), key(training.seed, "order", p) >> 1, training.replacement) for p in game.players
         }
-        self.labels = self._labelled() if training.labelled else None
+        self.labelled = self._labelled() if training.labelled else None
         self.images = 0  # shown to D
         self.steps = 0  # moves of G
         self.averaged_at = 0  # images at the last step of the average
@@ -90,17 +89,20 @@ class State:
         chance = key(self.training.seed, self.images, self.steps, player)
         for micro in range(rank(), parts, world()):  # one process would take them in the same order
             rows = slice(micro * size, (micro + 1) * size)
-            x, y = self.data.gather(index[rows])
-            x = x.to(self.device, torch.get_default_dtype())
-            y = None if y is None else y.to(self.device, x.dtype if y.is_floating_point() else y.dtype)
             draw = Draw(torch.Generator(self.device).manual_seed(chance), total, rows)
-            if self.training.jitter is not None:
-                x, y = self.training.jitter(x, y, draw)
+            x, y = self._examples(index[rows], draw)
             if self.channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             seed_networks(key(chance, micro), self.device)
             beside = self._beside(position, draw) if player == "discriminator" else None
             yield Batch(x, y, draw, self.images, self.steps, beside)
+
+    def _examples(self, index: Tensor, draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """The examples of these numbers and their conditions, on the device, as the players are given them."""
+        x, y = self.data.gather(index)
+        x = x.to(self.device, torch.get_default_dtype())
+        y = None if y is None else y.to(self.device, x.dtype if y.is_floating_point() else y.dtype)
+        return (x, y) if self.training.jitter is None else self.training.jitter(x, y, draw)
 
     def _labelled(self) -> tuple[Tensor, Order]:
         """The examples whose label is known, and the order in which they are drawn."""
@@ -112,21 +114,17 @@ class State:
 
     def _beside(self, position: int, draw: Draw) -> tuple[Tensor, Tensor] | None:
         """As many labelled examples as the micro-batch has, from an order of their own."""
-        if self.labels is None:
+        if self.labelled is None:
             return None
-        known, order = self.labels
-        x, y = self.data.gather(known[order.indices(position, draw.total)[draw.rows].to(known.device)])
+        known, order = self.labelled
+        x, y = self._examples(known[order.indices(position, draw.total)[draw.rows].to(known.device)], draw)
         assert y is not None
-        x, y = x.to(self.device, torch.get_default_dtype()), y.to(self.device)
-        if self.training.jitter is not None:
-            x, y = self.training.jitter(x, y, draw)
-            assert y is not None
         return x, y
 
     def learn(self, player: Player, loss: Tensor, *rounds: Round, keep: bool = False) -> None:
         """Add the loss's gradient to the player's parameters and the rounds' evidence to the move's."""
         loss.backward(inputs=self.weights[player], retain_graph=keep)
-        self.paid[player] = self.paid[player] + loss.detach() if player in self.paid else loss.detach().clone()
+        self.paid[player] = self.paid.get(player, 0.0) + loss.detach()
         for round in rounds:
             for name, value in round.evidence.items():
                 part = round.draw.share * value
@@ -136,12 +134,14 @@ class State:
         """Take the player's step along the gradient of all processes, let what adapts adapt, and count."""
         optimizer = self.optimizers[player]
         self.rules[player].set(optimizer, self.images)
-        slopes = [weight.grad for weight in self.weights[player] if weight.grad is not None]
+        gradients = [weight.grad for weight in self.weights[player] if weight.grad is not None]
         paid = self.paid.pop(player)
-        add([*slopes, *self.evidence.values(), paid])
+        add([*gradients, *self.evidence.values(), paid])
         skip = self.training.nonfinite == "skip"
         if skip or self.steps % 4 == 0:  # often enough for a mean, and a pass over all weights less
-            paid = paid + self._norm(player, slopes)
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
+            self.evidence[f"{player}/gradient"] = norm
+            paid = paid + norm
         if (skip or self.device.type == "cpu") and not math.isfinite(paid):
             self._spoilt(player)
             self._count(player)
@@ -161,11 +161,6 @@ class State:
             self.counts[name] = self.counts.get(name, 0) + 1
         self._count(player)
 
-    def _norm(self, player: Player, slopes: list[Tensor]) -> Tensor:
-        norm: Tensor = torch.stack(torch._foreach_norm(slopes)).norm()
-        self.evidence[f"{player}/gradient"] = norm
-        return norm
-
     def _spoilt(self, player: Player) -> None:
         """Give up the move in the making, whose loss or gradient is not finite.
 
@@ -173,8 +168,9 @@ class State:
             Diverged: Unless such moves are to be skipped, they were few, and no weight or buffer is spoilt.
         """
         kept = _not_finite(self.game.state_dict())
-        slopes = {n: w.grad for n, w in self.game.players[player].named_parameters() if w.grad is not None}
-        found = kept + _not_finite(self.evidence) + [f"the gradient of {player}.{n}" for n in _not_finite(slopes)]
+        gradients = {n: w.grad for n, w in self.game.players[player].named_parameters() if w.grad is not None}
+        found = kept + _not_finite(self.evidence)
+        found += [f"the gradient of {player}.{n}" for n in _not_finite(gradients)]
         self.evidence = {}
         self.optimizers[player].zero_grad(set_to_none=True)
         self.skipped[player] = self.skipped.get(player, 0) + 1
