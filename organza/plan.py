@@ -22,7 +22,7 @@ from organza.round import Batch, Draw, key
 from organza.training import Training
 from organza.values import Values
 
-__all__ = ["KINDS", "Part", "Plan", "PlanError", "part", "written"]
+__all__ = ["KINDS", "Part", "Plan", "PlanError", "hint", "part", "written"]
 
 
 class PlanError(ValueError):

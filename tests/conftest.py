@@ -1,5 +1,7 @@
 """Options, fixtures and the closed network that all tests share."""
 
+import functools
+import gc
 import ipaddress
 import os
 import socket
@@ -21,6 +23,31 @@ class OutsideConnection(RuntimeError):
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device to run on: cpu, cuda, mps (default: cpu)")
     parser.addoption("--dtype", default="float32", help="floating-point type to run with (default: float32)")
+
+
+# The files that take longest, with which the processes begin, so that they end together.
+LONG = ("torchrun", "distributed", "evaluation", "cli", "recipes", "seam", "report_browser", "docs", "every_value")
+LONG += ("translate", "faults", "auto", "fuzz", "hostile", "fast_step", "classifier", "ada", "unet", "neighbours")
+
+
+def pytest_collection_modifyitems(items):
+    names = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays to the end: no collection of garbage need look at it again."""
+    gc.freeze()
+
+
+@functools.cache
+def command():
+    """The command line, which typer would make anew at each call."""
+    import typer
+
+    from organza import cli
+
+    return typer.main.get_command(cli.app)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +85,7 @@ def organza(monkeypatch, capsys, tmp_path):
     from organza import cli
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("organza.cli.shell.app", command())
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["organza", *words])
@@ -67,6 +95,36 @@ def organza(monkeypatch, capsys, tmp_path):
         return int(end.value.code or 0), out, err
 
     return run
+
+
+@functools.cache
+def once(make, *words):
+    return make(*words)
+
+
+def anew(make):
+    """The same, made once a process; who asks gets tensors of their own."""
+    return lambda *words: tuple(each.clone() for each in once(make, *words))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lightly(request):
+    """Digits are unpacked and laws drawn once, except where just these are tested."""
+    from organza.data import source, synthetic
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.module.__name__.startswith("test_data"):
+            patch.setitem(source._DIGITS, "digits", anew(source._DIGITS["digits"]))
+            patch.setattr(synthetic, "draw", anew(synthetic.draw))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """No test cuts the power: test_run looks that fsync is asked, of what and when, and has the real one too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -225,8 +225,10 @@ def test_the_share_of_changed_images_is_p(p):
         assert abs(count - n * share) < 4 * (n * share * (1 - share)) ** 0.5 + 1, name
 
 
-@every_group
-@pytest.mark.parametrize("channels", [1, 3])
+DERIVED = [((name,), 3 if name == "color" else 1) for name in GROUPS] + [(GROUPS, 1), (GROUPS, 3)]  # colours mix them
+
+
+@pytest.mark.parametrize(("policy", "channels"), DERIVED, ids=str)
 def test_first_and_second_derivatives_are_finite_differences(policy, channels):
     x = images(2, channels, 4, 5).requires_grad_()
     assert (augmented(x, *policy) != x).any()

@@ -1,10 +1,13 @@
 """What is chosen when nobody says: a recipe that fits, a reason for each choice, and honest costs."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from organza import api, auto, decision
 from organza.data import Data, Spec, open_data
+from organza.decision import measure
 from organza.plan import Plan
 from organza.recipes import RECIPES
 
@@ -53,7 +56,8 @@ def digits() -> Data:
     return open_data("digits[:200]")
 
 
-def test_a_decision_is_the_plan_that_would_be_trained(digits: Data) -> None:
+def test_a_decision_is_the_plan_that_would_be_trained(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("organza.decision.measure", partial(measure, seconds=0.1))
     decision = api.decide(digits, images=640, seed=3, device="cpu", changes={"training.batch": 16})
     plan, names = decision.plan, [choice.name for choice in decision.choices]
     assert plan.recipe == "quick"
@@ -75,8 +79,8 @@ def test_what_the_user_says_wins(digits: Data) -> None:
 
 
 def test_a_turn_is_cut_to_fit_the_memory() -> None:
-    data = Spec((3, 64, 64), 70_000)
-    plan = RECIPES["r3gan-small"](data)
+    data = SPECS["digits"]
+    plan = RECIPES["r3gan-tiny"](data)
     needed = auto.memory(plan, data)
     assert auto.micro_batches(plan, data, 2 * needed) == 1
     parts = auto.micro_batches(plan, data, needed)

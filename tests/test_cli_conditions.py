@@ -26,11 +26,14 @@ def make_classes(folder: str) -> None:
             Image.fromarray(x).save(Path(folder, name, f"{i}.png"))
 
 
-@pytest.fixture
-def run(organza) -> str:
-    make_classes("bars")
-    assert organza("train", "bars", "--recipe", "conditional", *SMALL, "--images", "320", "--run", "run")[0] == 0
-    return "run"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A short run, never changed."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_classes(f"{folder}/bars")
+    small = {"generator.width": 4, "discriminator.width": 4, "discriminator.dense": 8}
+    oz.train(f"{folder}/bars", "conditional", run=folder / "run", images=320, device="cpu", changes=small)
+    return str(folder / "run")
 
 
 def test_labels_by_name_number_and_all(organza, run) -> None:

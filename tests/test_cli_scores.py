@@ -95,7 +95,7 @@ MISTAKES = [
     (("evaluate", "RUN", "--fake", "x.npz"), "give a run to draw samples from, or the samples themselves"),
     (("evaluate", "nowhere"), "no run at nowhere"),
     (("evaluate", "RUN", "--metrics", "freshet"), "did you mean frechet"),
-    (("evaluate", "RUN", "--metrics", "modes"), "modes cannot be measured here"),
+    (("evaluate", "RUN", "--metrics", "modes", "-n", "60"), "modes cannot be measured here"),
     (("evaluate", "RUN", "--features", "digit"), "did you mean digits"),
     (("evaluate", "RUN", "-n", "0"), "-n"),
     (("evaluate", "RUN", "-n", "20"), "n=20: too few to measure anything; at least 50"),

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -95,6 +96,15 @@ def test_moons_and_spiral_lie_along_their_curves():
 
 
 # Digits and MNIST.
+
+
+def test_no_test_reaches_outside():
+    with socket.socket() as outward, pytest.raises(RuntimeError, match="a test called connect"):
+        outward.connect(("192.0.2.1", 80))  # an address reserved for documentation
+    with pytest.raises(RuntimeError, match="a test looked up"):
+        socket.create_connection(("example.org", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
 
 
 def test_digits_are_balanced_and_quick():

@@ -78,9 +78,15 @@ def commands(text: str) -> Iterator[Command]:
                 yield Command(tuple(words[place + 1 :]), after)
 
 
+@cache
+def program() -> Any:
+    """The command line, made once."""
+    return typer.main.get_command(cli.app)
+
+
 def parsed(words: tuple[str, ...]) -> dict[str, Any]:
     """What the command line makes of the words; nothing is run."""
-    group: Any = typer.main.get_command(cli.app)
+    group = program()
     with group.make_context("organza", list(words)) as context:
         _, command, rest = group.resolve_command(context, list(words))
         with command.make_context(words[0], list(rest), parent=context) as inner:

@@ -81,7 +81,7 @@ def test_a_fast_step_is_a_plain_step(name, monkeypatch):
     data = open_data("digits")
     torch.manual_seed(0)
     # So long that no schedule has moved within the steps.
-    plan = decide(data, name, images=10**12, device="cpu", changes=changes).plan
+    plan = decide(data, name, images=10**12, device="cpu", changes=changes, timed=False).plan
     # Not Adam: it divides by slopes, however small, and would make digits of their last bits.
     training = replace(plan.play(), generator_optimizer=SGD(RATE), discriminator_optimizer=SGD(RATE))
     fast = State(plan.game(), training, data, torch.device("cpu"))

@@ -12,7 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,17 +34,15 @@ RING = ("train", "ring", "--recipe", "modes", "--images", "4096")
 RING += tuple(f"--set=training.{part}" for part in ("log_every=1024", "sample_every=0", "save_every=1024", "threads=1"))
 
 
-def command(*words: str, limit: int | None = None, code: int = 0) -> str:
-    """What the command prints, with files of at most ``limit`` bytes: what a full disk does to a file too long."""
-
-    def full() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    line = [sys.executable, "-m", "organza", *words]
-    done = subprocess.run(line, capture_output=True, text=True, preexec_fn=full, timeout=120)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+@contextmanager
+def full(limit: int) -> Iterator[None]:
+    """Files of at most ``limit`` bytes: what a full disk does to a file too long."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def weights(run: Path) -> dict[str, bytes]:
@@ -54,8 +55,10 @@ def test_a_full_disk_loses_nothing_that_was_saved(organza, tmp_path: Path) -> No
     assert organza(*RING, "--run", str(whole))[0] == 0
     shutil.copytree(whole, run)
     shutil.rmtree(run / "checkpoints/4096")
-    said = command("resume", str(run), limit=100_000, code=2)
-    assert "cannot be written (File too large)" in said and "organza resume" in said and "Traceback" not in said
+    with full(100_000):
+        code, _, said = organza("resume", str(run))
+    assert code == 2 and "cannot be written (File too large)" in said
+    assert "organza resume" in said and "Traceback" not in said
     assert Run(run).checkpoints() == [3072] and not list((run / "checkpoints").glob(".*"))
     assert organza("resume", str(run))[0] == 0
     assert weights(run) == weights(whole)
@@ -192,16 +195,16 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
 
 def test_out_of_memory_says_what_to_do_and_the_run_goes_on_in_parts(tmp_path: Path, monkeypatch) -> None:
     """In twice as many micro-batches it comes to the same numbers, but for the last bits."""
-    words = {"recipe": "modes", "images": 4096, "changes": {"training.save_every": 1024, "training.threads": 1}}
+    words = {"recipe": "modes", "images": 2048, "changes": {"training.save_every": 512, "training.threads": 1}}
     whole, learn = oz.train("ring", run=tmp_path / "whole", **words), State.learn
 
     def short(self: State, player: str, *rest: object, **more: object) -> None:
-        if self.images >= 2048 and self.training.accumulate == 1:
+        if self.images >= 1024 and self.training.accumulate == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         learn(self, player, *rest, **more)
 
     monkeypatch.setattr(State, "learn", short)
-    with pytest.raises(OutOfMemory, match=r"at image 2048 .*, with 256 of 256 .*--set training.accumulate=2, which"):
+    with pytest.raises(OutOfMemory, match=r"at image 1024 .*, with 256 of 256 .*--set training.accumulate=2, which"):
         oz.train("ring", run=tmp_path / "run", **words)
     with pytest.warns(UserWarning, match="goes on with accumulate=2, not 1: the last bits may differ"):
         model = oz.resume(tmp_path / "run", changes={"training.accumulate": 2})
@@ -232,6 +235,25 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch) -> None:
     monkeypatch.setattr(State, "learn", fail)
     with pytest.raises(RuntimeError, match="scalar type"):
         fit(made.game, made.data, made.training, device="cpu")
+
+
+def test_sigterm_saves_and_says_how_to_resume(organza) -> None:
+    """In this process, whose own answer to it is back afterwards; test_cli sends Ctrl-C to another."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def send() -> None:
+        end = time.monotonic() + 60
+        while signal.getsignal(signal.SIGTERM) == before and time.monotonic() < end:
+            time.sleep(0.01)
+        if time.monotonic() < end:  # else it would end the tests
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    code, out, _ = organza("train", "ring", "--recipe", "modes", "--images", "400000", "--run", "run")
+    sender.join()
+    assert code == 143 and "organza resume run" in out and Run("run").checkpoints()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_second_signal_ends_the_program_at_once() -> None:

@@ -39,6 +39,7 @@ def test_the_judge_of_digits() -> None:
     assert found.embeddings.shape == (500, 64)
 
 
+@pytest.mark.slow  # the file is pinned, and the test above knows it by a part of these digits
 def test_the_judge_of_digits_on_mnist(organza_data: Path) -> None:
     data = open_data("mnist", "test")
     found = extract(extractor("digits"), data.x, batch=500)
@@ -212,7 +213,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_metrics_of_the_values_make_no_features(looks: list[int]) -> None:
     """And lack none of the flags."""
-    against = reference("digits")
+    against = reference("digits[:600]")
+    against = replace(against, real=against.real.rows(torch.arange(300)))
     fake = Data("samples", against.real.x[:1].expand(100, 1, 28, 28))
     found = evaluate(fake, against, ["memorisation"], "efficientnet-lite0")
     assert not looks and found[0].protocol.features == "pixels"

@@ -2,10 +2,11 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 
-from organza import training
+from organza import api, training
 from organza.run import Run
 from organza.training import Training
 
@@ -20,6 +21,15 @@ def again(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run of TRAIN, never changed."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    small = {"generator.widths": [4], "discriminator.widths": [4], "training.threads": 1}
+    api.train("ring", "modes", run=run, images=512, changes=small)
+    return run
+
+
 def test_it_goes_on_with_its_own_run(organza, again, tmp_path):
     run = tmp_path / "run"
     assert organza(*TRAIN, "--seed", "1", "--run", str(run))[0] == 0  # nothing was begun: it begins
@@ -31,10 +41,8 @@ def test_it_goes_on_with_its_own_run(organza, again, tmp_path):
 @pytest.mark.parametrize(
     "other", [["--seed", "2"], ["--images", "1024"], ["--recipe", "quick"], ["--set", "training.batch=64"]]
 )
-def test_a_run_of_another_kind_is_refused(organza, again, tmp_path, other):
-    run = tmp_path / "run"
-    assert organza(*TRAIN, "--run", str(run))[0] == 0
-    kept = (run / "plan.json").read_bytes()
+def test_a_run_of_another_kind_is_refused(organza, again, trained, other):
+    run, kept = trained, (trained / "plan.json").read_bytes()
     code, _, said = organza(*TRAIN, *other, "--run", str(run))
     assert code == 2 and f"{run} exists; organza resume" in said and (run / "plan.json").read_bytes() == kept
 
@@ -50,9 +58,8 @@ def test_what_a_kill_left_of_a_beginning_is_no_hindrance(organza, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["replan", "create"])
-def test_a_full_disk_is_one_line_wherever_it_comes(organza, tmp_path, monkeypatch, where):
-    run = tmp_path / "run"
-    assert organza(*TRAIN, "--run", str(run))[0] == 0
+def test_a_full_disk_is_one_line_wherever_it_comes(organza, trained, tmp_path, monkeypatch, where):
+    run = shutil.copytree(trained, tmp_path / "run")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "plan.json")
@@ -63,16 +70,13 @@ def test_a_full_disk_is_one_line_wherever_it_comes(organza, tmp_path, monkeypatc
     assert code == 2 and "organza: plan.json: No space left on device: make room" in said and "Traceback" not in said
 
 
-def test_what_one_process_alone_has_met_is_told_by_it(organza, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    assert organza(*TRAIN, "--run", str(run))[0] == 0
-
+def test_what_one_process_alone_has_met_is_told_by_it(organza, trained, monkeypatch):
     def raised(error):
         def fail(*_, **__):
             raise error
 
         monkeypatch.setattr("organza.api.resume", fail)
-        return organza("resume", str(run))[2]
+        return organza("resume", str(trained))[2]
 
     monkeypatch.setenv("RANK", "1")
     assert "organza: rank 1: no room" in raised(training.OutOfMemory("no room"))

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import stat
+import sys
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -202,7 +203,7 @@ def test_views_and_shared_memory_are_written_whole(run):
 
 
 def test_same_content_same_bytes_with_a_real_fsync(tmp_path, monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", sys.modules[os.name].fsync)
     a, b = (save(Run.create(tmp_path / name, PLAN), 64) for name in "ab")
     assert a == tmp_path / "a" / "checkpoints" / "64" and names(a) == sorted(FILES)
     assert {name: (a / name).read_bytes() for name in FILES} == {f: (b / f).read_bytes() for f in FILES}

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from organza.data import Spec
-from organza.part import hint
-from organza.plan import Part, Plan
+from organza.plan import Part, Plan, hint
 from organza.recipes.began import began
 from organza.recipes.cgan import acgan, cgan2014, conditional
 from organza.recipes.codes import infogan, joint, semi_supervised
