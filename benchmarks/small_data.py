@@ -89,6 +89,14 @@ def shown(game: Game, x: Tensor) -> float:
     return round(float(Verdict.of(game.discriminator(x)).logits.mean()), 3)
 
 
+def clock(device: torch.device) -> float:
+    """Seconds: this process's own on a CPU, which others share; on a GPU the wall's, once it has done all."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def run(arm: str, seed: int, asked: argparse.Namespace, train: Data, held: Data, judge: Judge) -> Any:
     images, looks, out = asked.images, asked.looks, asked.out
     changes = {"augment": ARMS[arm], "training.seed": seed, "training.batch": asked.batch}
@@ -99,10 +107,10 @@ def run(arm: str, seed: int, asked: argparse.Namespace, train: Data, held: Data,
     real = {side: x.to(judge.device) for side, x in real.items()}
     curve, seconds = [], 0.0
     for look in range(1, looks + 1):
-        begin = time.process_time()
+        begin = clock(judge.device)
         while state.images < images * look // looks:
             state.training.moves(state, state.stream)
-        seconds += time.process_time() - begin
+        seconds += clock(judge.device) - begin
         means, x = state.means(), state.model().sample(500, seed=1)
         logits = {side: shown(state.game, value) for side, value in (real | {"fake": x}).items()}
         apart = logits["train"] - logits["fake"]

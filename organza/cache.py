@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 __all__ = ["place", "write"]
@@ -11,7 +11,10 @@ __all__ = ["place", "write"]
 
 def place(kind: str) -> Path:
     """The cache's folder for one kind of thing; it need not exist."""
-    return Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / kind
+    try:
+        return Path(os.environ.get("ORGANZA_CACHE") or Path.home() / ".cache" / "organza") / kind
+    except RuntimeError:  # there is no home: a place where nothing is found and nothing can be written
+        return Path(os.devnull, "organza", kind)
 
 
 def write(path: Path, contents: bytes) -> None:
@@ -21,11 +24,11 @@ def write(path: Path, contents: bytes) -> None:
         OSError: If it cannot be written; nothing is left then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    aside = path.with_name(f".part-{os.getpid()}-{secrets.token_hex(4)}")  # with the rights of any other file
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(aside, "xb") as file:
             file.write(contents)
         os.replace(aside, path)
     except BaseException:
-        os.unlink(aside)
+        aside.unlink(missing_ok=True)
         raise

@@ -35,6 +35,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if name != kind and not (number.isdecimal() and int(number) < count):
         raise ValueError(f"device={name!r}: there {'is' if count == 1 else 'are'} {count} of {kind}, counted from 0")
+    if name != kind and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and kind == "cuda":
+        raise ValueError(f"device={name!r}: of several processes each takes a GPU of its own; give cuda")
     return torch.device(name)
 
 
@@ -48,7 +50,8 @@ def memory() -> float:
 def capacity(device: torch.device) -> float:
     """Return the bytes there are: free on a GPU, in all on a CPU, infinite if the system does not say."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for what comes
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
     return memory() if device.type == "cpu" else math.inf
 
 
@@ -70,19 +73,23 @@ def seed_networks(seed: int, device: torch.device) -> None:
 def undisturbed(device: torch.device, threads: int = 0) -> Iterator[None]:
     """Leave the caller's default generators, and number of CPU threads, as they were found.
 
-    Meanwhile cuDNN uses no kernel that adds up in any order, so that a run comes to the same bits again.
+    Meanwhile cuDNN uses no kernel that adds up in any order, nor tries which is the fastest today, so that a run comes
+    to the same bits again.
 
     Arguments:
         device: Whose generators.
         threads: The number of threads to compute with meanwhile; 0 leaves it.
     """
     before, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    anyhow = cudnn.deterministic
+    anyhow, fastest = cudnn.deterministic, cudnn.benchmark
+    drawn = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
-        cudnn.deterministic = True
+        cudnn.deterministic, cudnn.benchmark = True, False
         torch.set_num_threads(threads or before)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        cudnn.deterministic = anyhow
+        cudnn.deterministic, cudnn.benchmark = anyhow, fastest
+        if drawn is not None:
+            torch.mps.set_rng_state(drawn)
         torch.set_num_threads(before)

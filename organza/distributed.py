@@ -48,7 +48,8 @@ def join() -> None:
     # Imported first while there is a group, as an optimizer does it, this module keeps that group as its functions'
     # default: its threads then outlive it, and one that wants the interpreter as that goes ends the process by SIGABRT.
     importlib.import_module("torch.distributed.nn.functional")
-    enough = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # NCCL refuses two processes on one GPU
+    # NCCL refuses two processes on one GPU, and Windows has none.
+    enough = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1")) and group.is_nccl_available()
     group.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo")
     atexit.register(group.destroy_process_group)
 

@@ -280,7 +280,7 @@ class Game(nn.Module):
         Empty if the objective's optimum is not known; where other logits are as good (relativistic objectives, hinge),
         only what is the same for all of them.  Terms are left out.
         """
-        one = torch.ones(1)
+        one = torch.ones(1, device=next((tensor.device for tensor in self.objective.buffers()), None))
         logits = self.objective.optimum(one, one)
         if logits is None:
             return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 __all__ = ["held"]
+
+_BEYOND = 2**30  # the byte that is locked on Windows, where nobody can read one that is; no lock file is so long
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
         ValueError: If another process holds it and is not waited for, or the folder cannot be written.
     """
     try:
-        file = open(folder / ".lock", "a+")  # noqa: SIM115  (closed below, whatever comes)
+        file = open(folder / ".lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed below, whatever comes)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): make it writable, or copy it") from None
     with file:
@@ -58,10 +61,10 @@ def _take(file: IO[str]) -> bool:
         import msvcrt
 
         try:
-            file.seek(0)
+            file.seek(_BEYOND)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EDEADLK)  # else it is a disk without locks
     except BlockingIOError:
         return False
     except OSError:  # a disk without locks

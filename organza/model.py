@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the generator's weights are."""
-        return next((p.device for p in self.generator.parameters()), torch.device("cpu"))
+        tensors = chain(self.generator.parameters(), self.generator.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
     def sample(
         self,
@@ -321,6 +323,12 @@ class Model:
         if y is None or len(y) != n:
             got = "none" if y is None else str(len(y))
             raise ValueError(f"this model is conditional: it needs {n} conditions y, got {got}")
+        labels = y.ndim == 1 and not y.is_floating_point() and len(y) > 0
+        if labels and self.device.type != "cpu":  # whose kernels do not say it: CUDA's end the program
+            sizes = [getattr(module, "classes", 0) for module in self.generator.modules()]
+            known = max([size for size in sizes if isinstance(size, int)], default=0)
+            if known and not -1 <= int(y.min()) <= int(y.max()) < known:
+                raise IndexError(f"label {int(y.max())}: the model knows 0 to {known - 1}")
         y = y.to(self.device)
         return signed(y) if y.ndim > 1 or y.is_floating_point() else y.long()  # labels may be bytes too
 

@@ -118,7 +118,7 @@ def lines(x: Tensor, real: Tensor | None = None, size: int = 512) -> Array:
     middle, n, length = low / 2 + high / 2, min(len(x), _LINES), x.shape[2]
     side = math.ceil(math.sqrt(n))
     figure = _figure(size)
-    for i, signal in enumerate(x[:n].detach().to(torch.float64).cpu().numpy()):
+    for i, signal in enumerate(x[:n].detach().cpu().to(torch.float64).numpy()):
         box = (i % side / side, 1 - (i // side + 1) / side, 0.96 / side, 0.96 / side)
         axes = figure.add_axes(box, xlim=(0, max(1, length - 1)), ylim=(middle - half, middle + half))
         axes.set_xticks([])
@@ -258,7 +258,7 @@ def _figure(size: int) -> Figure:
 def _plane(x: Tensor) -> NDArray[Any]:
     if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(f"got {tuple(x.shape)}; points of the plane are (N, 2)")
-    xy: NDArray[Any] = x.detach().double().cpu().numpy()
+    xy: NDArray[Any] = x.detach().cpu().double().numpy()
     return xy
 
 

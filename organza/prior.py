@@ -96,7 +96,7 @@ class Normal(Prior):
             return z
         # In float64 (on the CPU: not every device has it), and of the lower half only: there the sum below has no
         # cancellation however far z lies in the tail, and the other half is its mirror image.
-        low = -z.to("cpu", torch.float64).abs()
+        low = -z.cpu().double().abs()
         edge = math.erfc(bound / math.sqrt(2)) / 2  # Phi(-b)
         p = edge + (1 - 2 * edge) * torch.special.erfc(-low / math.sqrt(2)) / 2
         made: Tensor = torch.maximum(torch.special.ndtri(p), low.clamp(min=-bound))  # ndtri(0), of a far tail, is -inf
@@ -290,7 +290,7 @@ def path(z0: Tensor, z1: Tensor, steps: int, kind: str = "spherical") -> Tensor:
         raise ValueError(f"kind={kind!r}: must be one of spherical, linear")
     if steps < 2:
         raise ValueError(f"steps={steps}: at least 2, the ends of the way, are needed")
-    a, b = (z.to("cpu", torch.float64).flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device
+    a, b = (z.cpu().double().flatten(1).unsqueeze(1) for z in (z0, z1))  # (n, 1, dim); not on each device
     t = torch.linspace(0, 1, steps, dtype=a.dtype).view(1, steps, 1)
     points: Tensor = (1 - t) * a + t * b  # (n, steps, dim)
     if kind == "spherical":

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from organza.model import Model
     from organza.training import State
 
-__all__ = ["Watch", "measuring", "playing"]
+__all__ = ["Watch", "measuring", "playing", "unread"]
 
 # How a line is printed: names of data hold brackets, which Rich would take for its markup.
 _AS_IT_IS: Any = {"style": "dim", "highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+
+
+def unread() -> None:
+    """Let what is still printed go nowhere, since who read it has gone, as `| head` does."""
+    with suppress(ValueError):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Watch:
@@ -91,7 +98,11 @@ class Watch:
             self.bar.update(self.task, completed=state.images, line=line)
         elif not (self.as_json or self.quiet):
             left = max(0.0, (state.training.images - state.images) / max(speed, 1e-9))
-            print(f"{state.images:,}/{state.training.images:,} images  {line}  {left:.0f} s left", flush=True)
+            try:
+                print(f"{state.images:,}/{state.training.images:,} images  {line}  {left:.0f} s left", flush=True)
+            except BrokenPipeError:  # as if asked to stop, so that all is saved
+                unread()
+                self.signal = getattr(signal, "SIGPIPE", signal.SIGTERM)
 
     def _losses(self, latest: Mapping[str, float]) -> str:
         shown = {
@@ -146,7 +157,8 @@ def playing(as_json: bool) -> Iterator[Watch]:
     finally:
         watch.end()
         for number, handler in watch.handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it is none of Python's
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -124,6 +124,7 @@ class Values:
         if self.most:
             bounded = ((x.float() + 1) * (self.most / 2)).round().clamp(0, self.most)
             return bounded.nan_to_num(nan=0).to(getattr(torch, self.dtype))
+        x = x.cpu() if self.dtype == "float64" and x.device.type == "mps" else x  # which has none
         if self.offset == 0 and self.scale == 1:
             return x.to(_FLOATS[self.dtype])
         offset, scale = self._ends(x)

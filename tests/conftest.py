@@ -57,6 +57,15 @@ def device(request):
     return torch.device(request.config.getoption("--device"))
 
 
+@pytest.fixture
+def as_trained(device):
+    """What `fit` plays in: on a GPU, kernels that add up in a fixed order."""
+    from organza.device import undisturbed
+
+    with undisturbed(device):
+        yield
+
+
 @pytest.fixture(scope="session")
 def dtype(request):
     import torch

@@ -239,6 +239,7 @@ def test_each_process_has_a_gpu_or_shares_one(gpus, processes, backend, chosen, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: asked.update(gpu=index))
     monkeypatch.setattr(distributed.group, "init_process_group", lambda backend: asked.update(backend=backend))
+    monkeypatch.setattr(distributed.group, "is_nccl_available", lambda: True)
     monkeypatch.setattr(atexit, "register", lambda what: None)
     distributed.join()
     assert asked == ({"backend": backend} if chosen is None else {"backend": backend, "gpu": chosen})

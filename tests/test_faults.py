@@ -5,6 +5,7 @@ Each is one clear line, and what was saved before is whole.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import resource
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -68,7 +70,7 @@ def test_a_folder_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monk
     made = toy()
     fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "run" / "log.jsonl"))
 
     monkeypatch.setattr(Run, "log", refuse)
@@ -254,6 +256,29 @@ def test_sigterm_saves_and_says_how_to_resume(organza) -> None:
     sender.join()
     assert code == 143 and "organza resume run" in out and Run("run").checkpoints()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """As `| head` does: no traceback, and no noise as the interpreter ends."""
+    there, here = os.pipe()
+    os.close(there)
+    done = subprocess.run([sys.executable, "-m", "organza", "--help"], stdout=here, stderr=subprocess.PIPE, text=True)
+    os.close(here)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_run_whose_reader_goes_away_is_saved(organza, monkeypatch) -> None:
+    told = []
+
+    def gone(*words: object, **_: object) -> None:
+        told.append(words)
+        if len(told) == 1:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("organza.progress.print", gone, raising=False)
+    monkeypatch.setattr("organza.progress.time", SimpleNamespace(monotonic=itertools.count(0, 20).__next__))
+    code, _, _ = organza("train", "ring", "--recipe", "modes", "--images", "400000", "--run", "run")
+    assert code == 128 + signal.SIGPIPE and Run("run").checkpoints()[-1] < 400_000
 
 
 def test_the_second_signal_ends_the_program_at_once() -> None:

@@ -16,6 +16,8 @@ from organza.recipes import RECIPES, reduced
 from organza.round import Batch, Draw
 from organza.training import State
 
+pytestmark = pytest.mark.usefixtures("as_trained")
+
 FAST = ("quick", "mlp", "dcgan", "wgan-gp", "began", "infogan", "pix2pix-small")
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in RECIPES]
 

@@ -14,6 +14,8 @@ from organza.plan import Plan
 from organza.recipes import RECIPES, reduced
 from organza.training import State
 
+pytestmark = pytest.mark.usefixtures("as_trained")
+
 ROUNDS = 12
 
 

@@ -30,6 +30,8 @@ from organza.schedule import Schedule
 from organza.term import Term
 from organza.training import State, Training, fit
 
+pytestmark = pytest.mark.usefixtures("as_trained")
+
 ROUNDS, BY_FILE, LOG = 12, 5, 4  # the run's length, the cut that goes through files, the rounds a line of the log
 every_toy = pytest.mark.parametrize("name", TOYS)
 

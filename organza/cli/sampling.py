@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -54,7 +55,7 @@ def sample(
     target = out or str(Path(run) / (re.sub(r"[^\w.,-]", "_", name)[:120] + ".png"))
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
-    elif not target.endswith("/") and not Path(target).is_dir():
+    elif not target.endswith(("/", os.sep)) and not Path(target).is_dir():
         _check_suffix(target, ".png (a grid)", ".npz (an array)", ".npy (an array)", "/ (a folder of pictures)")
     model = api.load(run, device=device)
     names, y = _labels(model, run, label)
@@ -227,7 +228,7 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
 
     from organza import picture
 
-    if target.endswith("/") or Path(target).is_dir():
+    if target.endswith(("/", os.sep)) or Path(target).is_dir():
         if x.ndim != 4:
             what = "vectors" if x.ndim == 2 else "signals"
             raise ValueError(f"--out {target}: a folder takes pictures, these are {what}; use FILE.npz or FILE.png")

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from organza.progress import unread
+
 __all__ = [
     "Device",
     "Images",
@@ -81,6 +83,12 @@ def _keys(package: str, table: str) -> list[str]:
 
 def main() -> None:
     """Run the command and exit."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed: what is printed to nowhere in particular would go to the other
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a letter that its code lacks is no reason to stop
     warnings.showwarning = lambda message, *_, **__: print(f"organza: warning: {message}", file=sys.stderr)
     sys.exit(run(app))
 
@@ -88,16 +96,22 @@ def main() -> None:
 def run(command: Callable[..., Any]) -> int:
     """Run the command; a user's mistake becomes one line each on standard error."""
     try:
-        return int(command(prog_name="organza", standalone_mode=False) or 0)
+        # Windows leaves patterns to programs, and the parser would take photos[:100] for one.
+        code = int(command(prog_name="organza", standalone_mode=False, windows_expand_args=False) or 0)
+        sys.stdout.flush()  # or the interpreter tells, as it ends, what could not be written
+        return code
     except ValueError as error:
         return _mistake(str(error), type(error).__name__ in _OWN)
+    except BrokenPipeError:
+        unread()
+        return 1
     except OSError as error:
         advice = next((advice for kinds, advice in _ADVICE.items() if error.errno in kinds), None)
         if advice is None:
             raise
         return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
-        if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error):
+        if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or re.search(_FULL, str(error)):
             return _mistake(
                 "out of memory: ask for less at once (fewer samples, smaller images), or --device cpu", True
             )
@@ -119,6 +133,7 @@ def _typed(message: str) -> str:
 
 
 _OWN = ("Diverged", "OutOfMemory", "Unwritten")  # what may happen to one process alone
+_FULL = "DefaultCPUAllocator|MPS backend out of memory|_STATUS_ALLOC_FAILED"  # of errors without a kind of their own
 _ADVICE = {
     (errno.ENOSPC, errno.EDQUOT): "make room on the disk; what was saved before is whole",
     (errno.EROFS, errno.EACCES, errno.EPERM): "it may not be read, or its folder not written, by you: change that",

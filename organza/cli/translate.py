@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -73,7 +74,7 @@ def _images(given: str, values: Values | None) -> Iterator[_Image]:
     from organza.data import folder, images, open_data
     from organza.values import signed
 
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if path.is_dir() or (path.is_file() and path.suffix.lower() not in (".npy", ".npz", *folder.ARCHIVES)):
         for file in folder.listed(path):
             name = file.relative_to(path if path.is_dir() else path.parent)

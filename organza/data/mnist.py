@@ -15,6 +15,7 @@ import math
 import os
 import urllib.request
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def find(files: list[str]) -> list[bytes]:
     folders.append(kept)
     found: dict[str, bytes] = {}
     for name in files:
-        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        path = next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
         if path is not None:
             found[name] = read(path)
     missing = [name for name in files if name not in found]
@@ -145,7 +146,8 @@ def _download(name: str, folder: Path) -> bytes:
             continue
         contents = _unpack(packed)
         if _original(name, contents):
-            cache.write(folder / name, packed)
+            with suppress(OSError):  # a cache that cannot be written is no reason to fail
+                cache.write(folder / name, packed)
             return contents
         problem = OSError(f"{mirror}{name} is not the original file")
     raise problem

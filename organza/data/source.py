@@ -121,21 +121,24 @@ class Data:
             total += self.gather(index)[0].cpu().double().sum(0)  # not every device has float64
         return (total / len(self)).float()
 
-    def gather(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+    def gather(self, index: Tensor, device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
         """The examples at some indices, as a batch for a network.
+
+        They travel as they are kept, and become floats where they arrive: devices divide otherwise, in the last bit.
 
         Arguments:
             index: Integers from 0 to N - 1, (B,), on any device.
+            device: Where the batch is wanted; where the data are if None.
 
         Returns:
             x, (B, *shape) float32, as networks see it (`organza.values`), images in [-1, 1]; and y, labels (B,)
-            int64 or (B, ...) float32, images in [-1, 1], or None.  Both are new, on the data's device.
+            int64 or (B, ...) float32, images in [-1, 1], or None.  Both are new.
         """
-        index = index.to(self.x.device)
-        x = self.values.inside(_taken(self.x, index))
+        place = self.x.device if device is None else device
+        x = self.values.inside(_sent(_taken(self.x, _sent(index, self.x.device)), place))
         if self.y is self.x:
             return x, x.clone()
-        return x, None if self.y is None else signed(_taken(self.y, index))
+        return x, None if self.y is None else signed(_sent(_taken(self.y, _sent(index, self.y.device)), place))
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on a device; shares memory if it is there already."""
@@ -190,6 +193,11 @@ class Data:
 
     def __repr__(self) -> str:
         return f"Data({self.name!r}, {self.spec}, {str(self.x.dtype).removeprefix('torch.')})"
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """The same on a device; CUDA has read it before this returns and is not waited for, MPS reads it later."""
+    return x.to(device, non_blocking=device.type == "cuda")
 
 
 def _taken(x: Tensor, index: Tensor) -> Tensor:

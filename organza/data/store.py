@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,10 @@ def keep(
             if find(folder, stamp) is None:
                 try:
                     _decode(making / "x", chunks, failed := dict[int, str]())
-                    count = (making / "x").stat().st_size // (prod(shape[1:]) * dtype.itemsize)
-                    whole = (count, *shape[1:])
-                    x = np.memmap(making / "x", dtype, "c", shape=whole) if count else np.empty(whole, dtype)
-                    _shelve(making / "x", folder, stamp, together(torch.from_numpy(x), failed))
+                    _shelve(making / "x", folder, stamp, (dtype, shape[1:]), lambda x: together(x, failed))
                 finally:
-                    (making / "x").unlink(missing_ok=True)
+                    with suppress(OSError):  # Windows keeps what an error still maps; the next one overwrites it
+                        (making / "x").unlink(missing_ok=True)
             return find(folder, stamp)
     except OSError:
         return None
@@ -111,8 +110,14 @@ def _decode(file: Path, chunks: Callable[[dict[int, str]], Iterator[NDArray[Any]
         os.fsync(out.fileno())
 
 
-def _shelve(file: Path, folder: Path, stamp: str, images: Any) -> None:
+def _shelve(
+    file: Path, folder: Path, stamp: str, of: tuple[np.dtype[Any], tuple[int, ...]], together: Callable[[Tensor], Any]
+) -> None:
     """Put decoded images into their folder, and what is known of them last, so that a kill leaves nothing that lies."""
+    dtype, form = of
+    count = file.stat().st_size // (prod(form) * dtype.itemsize)
+    x = np.memmap(file, dtype, "c", shape=(count, *form)) if count else np.empty((0, *form), dtype)
+    images = together(torch.from_numpy(x))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if images.y is not None:
@@ -120,17 +125,18 @@ def _shelve(file: Path, folder: Path, stamp: str, images: Any) -> None:
             np.save(out, images.y.numpy())
             out.flush()
             os.fsync(out.fileno())
-    known = digest(images.x, images.y)
-    os.replace(file, folder / "x")
-    about = {
+    about: dict[str, Any] = {
         "stamp": stamp,
-        "file": [(folder / "x").stat().st_size, (folder / "x").stat().st_mtime_ns],
         "dtype": str(images.x.dtype).removeprefix("torch."),
         "shape": [*images.x.shape],
         "labelled": images.y is not None,
         "lossy": images.lossy,
         **{name: getattr(images, name) for name in _TEXTS},
-        "digest": known,
+        "digest": digest(images.x, images.y),
     }
+    del images, x  # Windows renames no file that is mapped
+    os.replace(file, folder / "x")
+    status = (folder / "x").stat()
+    about["file"] = [status.st_size, status.st_mtime_ns]
     (folder / "about.tmp").write_text(json.dumps(about), "utf-8")
     os.replace(folder / "about.tmp", folder / "about.json")

@@ -68,7 +68,8 @@ class Folder:
     def scan(self, folder: str = "") -> tuple[list[str], list[str]]:
         """See :class:`Tree`."""
         try:
-            entries = [entry for entry in os.scandir(self.path / folder) if _is_seen(entry.name)]
+            with os.scandir(self.path / folder) as there:
+                entries = [entry for entry in there if _is_seen(entry.name)]
         except OSError as error:
             raise ValueError(f"{self.where(folder)} cannot be read: {error.strerror}") from error
         found: tuple[list[str], list[str]] = [], []

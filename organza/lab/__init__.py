@@ -76,7 +76,8 @@ def _performed(names: Sequence[str], out: Path, fast: bool, processes: int, tell
         submit = None
         if processes > 1:
             # Spawned, not forked: a process forked after PyTorch's threads have started may hang.
-            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+            most = min(processes, 61)  # which is what Windows can wait for
+            pool = stack.enter_context(ProcessPoolExecutor(most, mp_context=get_context("spawn")))
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             submit = pool.submit
         for name in names:

@@ -144,7 +144,7 @@ def extract(
     extractor.check(tuple(x.shape[1:]))
     mine, batch = share(len(x)), batch or extractor.batch
     seen: list[Seen] = []
-    with _at_rest(extractor.network, device):
+    with _at_rest(extractor.network, device), _in_float32():
         for start in range(mine.start, mine.stop, batch):
             part = x[start : min(start + batch, mine.stop)]
             seen.append(extractor.see(part.to(device)))
@@ -169,6 +169,18 @@ def _at_rest(network: nn.Module | None, device: torch.device | str) -> Iterator[
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    """Convolutions in the float32 that is promised: cuDNN's are of 10 bits (TF32) unless it is told otherwise."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    try:
+        cudnn.allow_tf32 = False
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def kept(
@@ -256,8 +268,9 @@ def _random() -> Extractor:
     made: dict[int, nn.Module] = {}
 
     def see(x: Tensor) -> Seen:
-        network = made.setdefault(x.shape[1], _RandomConvolutions(x.shape[1])).to(x.device)
-        return network(_signed(x)), None
+        if x.shape[1] not in made:
+            made[x.shape[1]] = _RandomConvolutions(x.shape[1])
+        return made[x.shape[1]].to(x.device)(_signed(x)), None
 
     # Of the weights for one channel: those for others are drawn by the same rule.
     return Extractor("random", "FD-random", _digest(_RandomConvolutions(1)), "none", see)

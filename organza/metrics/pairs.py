@@ -130,7 +130,7 @@ def matched_pairs(
         logits: list[Any] = [getattr(part, "logits", part) for part in parts]
         return torch.cat([each.reshape(len(each), -1).mean(1) for each in logits])
 
-    share = float((judged(torch.arange(len(x))) > judged(other)).double().mean())
+    share = float((judged(torch.arange(len(x))) > judged(other)).cpu().double().mean())
     discriminator.train(was)
     return share, math.sqrt(share * (1 - share) / len(x))
 

@@ -39,7 +39,7 @@ def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) 
     own = [Path(os.environ["ORGANZA_WEIGHTS"])] if os.environ.get("ORGANZA_WEIGHTS") else []
     folders = [*own, kept, Path(torch.hub.get_dir()) / "checkpoints", *also]
     for path in (folder / name for folder in folders for name in names):
-        if path.is_file():
+        if os.path.isfile(path):  # and may be looked at
             return _checked(path, sha256)
     missing = f"{' or '.join(names)} (SHA-256 {sha256}) is not on this machine: put it into {folders[0]}"
     raise ValueError(f"{missing}; {advice}" if advice else missing)

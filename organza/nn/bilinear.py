@@ -225,7 +225,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 def native(x: Tensor) -> bool:
     """Whether PyTorch's own product of matrices serves as well: on a GPU, where its nodes are also launched faster."""
-    return x.is_cuda or transformed()
+    return x.device.type in ("cuda", "mps") or transformed()
 
 
 def transformed() -> bool:
@@ -288,5 +288,8 @@ def _by_onednn() -> bool:
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
-    known = Path("/proc/cpuinfo")
-    return known.exists() and "AuthenticAMD" in known.read_text() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    try:
+        known = Path("/proc/cpuinfo").read_bytes()
+    except OSError:  # no Linux
+        return False
+    return b"AuthenticAMD" in known and hasattr(torch.ops.mkldnn, "_linear_pointwise")

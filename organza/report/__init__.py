@@ -90,7 +90,7 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
 {data.section(run.path)}<h2>The plan</h2>
 {_plan(plan)}
 <h2>What next</h2>
-{_next(str(run.path), plan, shown, aim)}
+{_next(run.path.as_posix(), plan, shown, aim)}
 </main></body></html>
 """
     write_text(run.path / "report.html", page)

@@ -30,6 +30,10 @@ from organza.training.state import Diverged, State
 __all__ = ["Diverged", "Judge", "Keeper", "OutOfMemory", "State", "Training", "Unwritten", "enough_memory", "fit"]
 
 
+# What errors say that are of no kind of their own: a CPU's, MPS's, cuBLAS's and cuDNN's.
+_FULL = ("DefaultCPUAllocator", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
+
+
 class OutOfMemory(ValueError):
     """A turn does not fit into memory; what was saved before is whole."""
 
@@ -96,7 +100,7 @@ def enough_memory(training: Training, when: Callable[[], str]) -> Iterator[None]
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(s in str(error) for s in _FULL):
             raise
         batch, parts = training.batch, training.accumulate
         at_once = f"{batch // (parts * world())} of {batch} examples at once"

@@ -49,7 +49,9 @@ class State:
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
         check(game, training, data)
         self.game = game.to(device).train()
-        self.channels_last = training.channels_last and any(weight.ndim == 4 for weight in game.parameters())
+        # Not on MPS, whose batch norm goes wrong in it (pytorch#175189).
+        wanted = training.channels_last and device.type != "mps"
+        self.channels_last = wanted and any(weight.ndim == 4 for weight in game.parameters())
         if self.channels_last:
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.training = training
@@ -84,8 +86,7 @@ class State:
         parts = world() * self.training.accumulate
         size = total // parts
         position = self.images if player == "discriminator" else self.steps * total
-        # Not waited for: a GPU is still at work on the turn before.
-        index = self.orders[player].indices(position, total).to(self.data.x.device, non_blocking=True)
+        index = self.orders[player].indices(position, total)
         chance = key(self.training.seed, self.images, self.steps, player)
         for micro in range(rank(), parts, world()):  # one process would take them in the same order
             rows = slice(micro * size, (micro + 1) * size)
@@ -99,15 +100,15 @@ class State:
 
     def _examples(self, index: Tensor, draw: Draw) -> tuple[Tensor, Tensor | None]:
         """The examples of these numbers and their conditions, on the device, as the players are given them."""
-        x, y = self.data.gather(index)
-        x = x.to(self.device, torch.get_default_dtype())
-        y = None if y is None else y.to(self.device, x.dtype if y.is_floating_point() else y.dtype)
+        x, y = self.data.gather(index, self.device)
+        x = x.to(torch.get_default_dtype())
+        y = y.to(x.dtype) if y is not None and y.is_floating_point() else y
         return (x, y) if self.training.jitter is None else self.training.jitter(x, y, draw)
 
     def _labelled(self) -> tuple[Tensor, Order]:
         """The examples whose label is known, and the order in which they are drawn."""
         y = self.data.y
-        known = torch.empty(0) if y is None or y.ndim > 1 else (y >= 0).nonzero().squeeze(1)
+        known = torch.empty(0) if y is None or y.ndim > 1 else (y >= 0).nonzero().squeeze(1).cpu()
         if not len(known):
             raise ValueError("training.labelled: the data have no labelled examples; give labels, or set it to false")
         return known, Order(len(known), key(self.training.seed, "labelled") >> 1)
@@ -117,7 +118,7 @@ class State:
         if self.labelled is None:
             return None
         known, order = self.labelled
-        x, y = self._examples(known[order.indices(position, draw.total)[draw.rows].to(known.device)], draw)
+        x, y = self._examples(known[order.indices(position, draw.total)[draw.rows]], draw)
         assert y is not None
         return x, y
 
@@ -262,6 +263,7 @@ class State:
             "processes": world(),
             "batch_statistics": "per process" if _has_statistics(self.game) else "none",
             "torch": torch.__version__,
+            "device": self.device.type,
         }
 
     def restore(self, groups: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
@@ -330,6 +332,8 @@ def changed(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in ("threads", "torch", "processes"):
         if saved.get(name, now[name]) != now[name]:
             lines.append(f"the run goes on with {name} {now[name]}, not {saved[name]}: the last bits may differ")
+    if saved.get("device", now["device"]) != now["device"]:
+        lines.append(f"the run goes on with device {now['device']}, not {saved['device']}, which draws other numbers")
     was, parts = (record["training"].get("accumulate", "1") for record in (saved, now))
     if was != parts:
         lines.append(f"the run goes on with accumulate={parts}, not {was}: the last bits may differ")
