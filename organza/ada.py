@@ -164,6 +164,10 @@ class ADA(nn.Module):
         """Return what the log says of it."""
         return {"augment_p": self.probability}
 
+    def settings(self, images: int) -> dict[str, float]:
+        """Return p as it is given after so many images, as an optimizer does; raises ValueError outside [0, 1]."""
+        return {} if self.p is None else {"p": self._given(images)}
+
     def _given(self, images: int) -> float:
         """p as it is given at this point, or 0 to begin with."""
         p = 0.0 if self.p is None else at(self.p, images)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +25,7 @@ from organza.game import Game
 from organza.metrics.catalogue import METRICS
 from organza.metrics.score import Score
 from organza.model import Model
-from organza.plan import Plan, written
-from organza.prior import Prior
+from organza.plan import Plan
 from organza.recipes import references
 from organza.run import Run
 from organza.training import Diverged, Judge, State, fit
@@ -149,7 +150,8 @@ def resume(
     plan = plan.set(changes or {})
     folder = None if rank() else Run(run)
     data = _given(plan, run) if data is None else open_data(data)
-    data = data.but(values=Values.read(plan.values) or AS_THEY_ARE)  # also of a plan from before there were any
+    # Named as the plan names them; and also of a plan from before there were values.
+    data = data.but(name=plan.data, values=Values.read(plan.values) or AS_THEY_ARE)
     pick_device(device)
     done = first(lambda: max(Run(run).checkpoints(), default=0))
     one_length(images, minutes)
@@ -203,22 +205,8 @@ def _play(plan: Plan, data: Data, folder: Run | None, judge: Judge | None, devic
         raise
     tell()
     done = first(lambda: max(folder.checkpoints(), default=0) if folder is not None else 0)
-    model.config = _config(plan, done, data.digest, model.prior)
+    model.config = {**plan.facts(done, data.digest, model.prior), "references": references(plan.recipe)}
     return model
-
-
-def _config(plan: Plan, images: int, digest: str, prior: Prior) -> dict[str, Any]:
-    """What a model is made of, and the facts of its run: see :func:`organza.pretrained.write`."""
-    names = ("generator", "conditional", "recipe", "data", "labels", "values", "objective", "terms")
-    facts = {name: value for name, value in plan.json().items() if name in names}
-    return {
-        **facts,
-        "prior": written(prior),  # as it is now, since it may have learnt
-        "images": images,
-        "data_sha256": digest,
-        "seed": plan.training["seed"],
-        "references": references(plan.recipe),
-    }
 
 
 def load(
@@ -256,13 +244,17 @@ def load(
     marked = folder.best if best else None
     if best and marked is None:
         raise ValueError(f"{run} has no best checkpoint: train with --evaluate frechet, which keeps it")
-    groups, state, _ = folder.load(None if marked is None else marked["images"])
+    groups, state, damage = folder.load(None if marked is None else marked["images"])
+    for line in damage:
+        warnings.warn(f"{run}: {line}; that at {state['images']} is taken", stacklevel=2)
     pretrained.fill(generator, groups["ema"], str(run))
     if isinstance(prior, nn.Module):
         learnt = {name.removeprefix("prior."): w for name, w in groups["game"].items() if name.startswith("prior.")}
         pretrained.fill(prior, learnt, str(run))
-    config = None if plan is None else _config(plan, state["images"], state["data"], prior)
-    values = None if plan is None else Values.read(plan.values)
+    config = values = None
+    if plan is not None:
+        config = {**plan.facts(state["images"], state["data"], prior), "references": references(plan.recipe)}
+        values = Values.read(plan.values)
     return Model(generator.to(pick_device(device)).eval(), prior, conditional, folder.path, config, values)
 
 
@@ -274,7 +266,10 @@ def game(run: str | Path, device: str = "auto") -> Game:
     """
     folder = Run(run)
     whole = _plan(folder).game()
-    pretrained.fill(whole, folder.load()[0]["game"], str(run))
+    groups, state, damage = folder.load()
+    for line in damage:
+        warnings.warn(f"{run}: {line}; that at {state['images']} is taken", stacklevel=2)
+    pretrained.fill(whole, groups["game"], str(run))
     return whole.to(pick_device(device)).eval()
 
 
@@ -338,10 +333,15 @@ def evaluate(
             raise ValueError("--fake needs --real DATA: what the samples are to be compared with")
         against = evaluation.reference(None, split, data)
         return evaluation.evaluate(evaluation.some(evaluation.opened(fake), n, seed), against, **common)
+    if best and isinstance(model, Model):
+        raise ValueError("best: give the folder of a run, not a model")
     if not isinstance(model, Model):
         model = load(model, device=device, best=best)
+    kept = model.run is not None and rank() == 0 and os.access(model.run, os.W_OK)
     if model.run is not None:
         of_a_run.read(model.run)  # a damaged file is better known before than after
+        if rank() == 0 and not kept:
+            warnings.warn(f"{model.run} cannot be written: the scores are shown, and not kept", stacklevel=2)
     source = (model.config or {}).get("data")
     if source is None and data is None:
         raise ValueError("what the model was trained on is not known: give the real data (--data)")
@@ -356,7 +356,7 @@ def evaluate(
     scores = evaluation.evaluate(drawn, against, conditional=model.conditional, **common)
     images = (model.config or {}).get("images")
     scores = [replace(score, images=images) for score in scores]
-    if model.run is not None and rank() == 0:
+    if model.run is not None and kept:
         values = against.real.values
         shown = None if against.train is None else evaluation.comparable(against.train, values)
         of_a_run.keep(model.run, scores, evaluation.comparable(drawn, values), shown)

@@ -17,6 +17,7 @@ from organza.auto import Choice
 from organza.data import Data
 from organza.device import capacity, pick_device, undisturbed
 from organza.distributed import agreed, first
+from organza.evaluation import usual_features
 from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
@@ -55,6 +56,8 @@ def prepare(
     labels = data.labels or [str(k) for k in range(data.spec.classes)]
     facts = {"data": data.name, "labels": list(labels), "values": data.values.json()}
     plan = plan.set({**(changes or {}), **facts})
+    if plan.evaluation is not None and not plan.evaluation["features"]:  # named, so that a resume judges by the same
+        plan = plan.set({"evaluation.features": usual_features(data)})
     plan.fits(data.spec)
     with torch.device("meta"):
         check(plan.game(), plan.play(), data)
@@ -204,7 +207,10 @@ def _filling(plan: Plan, data: Data, device: str, minutes: float, changes: Mappi
 def fulfils(plan: Plan, recipe: str | None, images: int | None, changes: Mapping[str, Any]) -> bool:
     """Whether a run with this plan is what is asked for, as far as that goes."""
     named = recipe is None or plan.recipe == recipe
-    return named and images in (None, plan.training["images"]) and plan.set(changes) == plan
+    wanted = plan.set(changes)
+    if wanted.evaluation and plan.evaluation and not wanted.evaluation["features"]:
+        wanted = wanted.set({"evaluation.features": plan.evaluation["features"]})
+    return named and images in (None, plan.training["images"]) and wanted == plan
 
 
 _MOST, _YEAR = 10**15, 366 * 24 * 60  # images of a run, and minutes
@@ -273,7 +279,8 @@ def lengthened(plan: Plan, done: int, images: int, most: bool = False) -> Plan:
     def taught(images: int) -> bool:
         return any(at(rule.lr, images) != 0 for rule in rules)
 
-    if images > done and (not taught(done) or (images > end > done and not taught(end) and not most)):
+    begins = taught(done) or taught(images)  # a rate that rises from 0 is no end
+    if images > done and (not begins or (images > end > done and not taught(end) and not most)):
         raise ValueError(
             f"the learning rates are 0 from image {max(done, end)} on, and nothing more would be learnt; "
             f"a longer run is a new one: organza train ... --images {images}"

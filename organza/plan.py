@@ -109,6 +109,9 @@ class Plan:
             for name in ("generator_optimizer", "discriminator_optimizer"):
                 rule = build(optimizer.Optimizer, found["training"][name])
                 _try(partial(_first_and_last, rule, **found["training"]), f"training.{name}", problems)
+            augment = build(Augment, found["augment"])
+            if hasattr(augment, "settings"):
+                _try(partial(_first_and_last, augment, **found["training"]), "augment", problems)
             _try(partial(Values.read, found["values"]), "values", problems)
         if problems:
             raise PlanError(problems)
@@ -148,6 +151,14 @@ class Plan:
         if problems:
             raise PlanError(problems)
         return Plan.read(plan)
+
+    def facts(self, images: int, digest: str, law: Any) -> dict[str, Any]:
+        """What a model is made of, and the facts of its run, with the prior as it is now, since it may have learnt: see
+        :func:`organza.pretrained.write`."""
+        names = ("generator", "conditional", "recipe", "data", "labels", "values", "objective", "terms")
+        kept = {name: value for name, value in self.json().items() if name in names}
+        of_the_run = {"images": images, "data_sha256": digest, "seed": self.training["seed"]}
+        return {**kept, "prior": written(law), **of_the_run}
 
     def game(self) -> Game:
         """Build the game; its weights are a function of ``training.seed``.
@@ -271,9 +282,9 @@ def _try(make: Callable[[], Any], path: str, problems: list[str]) -> Any:
         return None
 
 
-def _first_and_last(rule: optimizer.Optimizer, images: int, batch: int, **_: Any) -> None:
-    """What an optimizer is set to for its first move and for the last that surely comes: schedules go from one end to
-    the other."""
+def _first_and_last(rule: Any, images: int, batch: int, **_: Any) -> None:
+    """What an optimizer, or an augmentation, is set to for its first move and for the last that surely comes:
+    schedules go from one end to the other."""
     for moment in (0, max(0, images - batch)):
         rule.settings(moment)
 

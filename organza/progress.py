@@ -124,9 +124,13 @@ class Watch:
 
     def close(self, model: Model) -> int:
         """Say where everything is and what to do next; return the exit code."""
+        from organza.device import pick_device
         from organza.run import Run as Folder
 
-        code, folder = 128 + self.signal if self.signal else 0, model.run
+        state, folder = self.state, model.run
+        ended = state is not None and state.images >= state.training.images
+        stopped = self.signal if self.signal and not ended else 0  # by a signal that came in time
+        code = 128 + stopped if stopped else 0
         if folder is None:
             return code
         last = max((int(p.stem) for p in (folder / "samples").glob("*.png") if p.stem.isdecimal()), default=None)
@@ -136,13 +140,15 @@ class Watch:
             "seconds": round(time.monotonic() - self.begin, 1),
             "grid": None if last is None else str(folder / "samples" / f"{last}.png"),
             "report": str(folder / "report.html"),
-            "stopped": self.signal is not None,
+            "stopped": stopped > 0,
         }
         images = getattr(model.generator, "condition", None)
         use = f"translate {folder} INPUT --out DIR" if images else f"sample {folder} -n 100 --seed 1"
-        next_ = f"organza resume {folder}" if self.signal else f"organza {use}"
+        other = state is not None and state.device != pick_device("auto")
+        device = f" --device {state.device}" if state is not None and other else ""
+        next_ = f"organza resume {folder}{device}" if stopped else f"organza {use}"
         lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
-        said = f"stopped at {record['images']:,} images" if self.signal else f"done: {record['images']:,} images"
+        said = f"stopped at {record['images']:,} images" if stopped else f"done: {record['images']:,} images"
         text = "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"])
         print(json.dumps(record) if self.as_json else text)
         return code

@@ -24,7 +24,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -56,8 +56,7 @@ class Run:
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
-        names = ("log.jsonl", "checkpoints", "best.json")
-        self._log, self._checkpoints, self._best = (self.path / name for name in names)
+        self._log, self._checkpoints, self._best = (self.path / n for n in ("log.jsonl", "checkpoints", "best.json"))
         if not (self.path / "plan.json").is_file():
             inside = ", ".join(sorted(each.parent.name for each in self.path.glob("*/plan.json"))[:3])
             raise ValueError(f"no run at {path} (no plan.json){inside and f'; those in it are {inside}'}")
@@ -99,10 +98,15 @@ class Run:
         """Writes `plan` in the place of the old one."""
         write_text(self.path / "plan.json", _plan_text(plan))
 
+    def stay(self) -> None:
+        """Raises FileNotFoundError if the folder is no longer here: made anew it would be no run."""
+        os.stat(self.path / "plan.json")
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends `record` as one line; NaN and infinities, which JSON lacks, become "nan", "inf", "-inf"."""
+        self.stay()
         if _is_torn(self._log):
-            self._rewrite(self.records())
+            write_bytes(self._log, b"".join(map(_line, self.records())))
         with open(self._log, "ab") as file:
             file.write(_line(record))
 
@@ -132,12 +136,14 @@ class Run:
             if sample.stem.isdecimal() and int(sample.stem) > images:
                 sample.unlink()
         if self._log.exists():
-            self._rewrite(record for record in self.records() if record.get("images", 0) <= images)
+            kept = [record for record in self.records() if record.get("images", 0) <= images]
+            write_bytes(self._log, b"".join(map(_line, kept)))
         best, before = self._marked()
         if best is not None and best["images"] > images:
-            self._best.unlink()
-            if before is not None and before["images"] <= images:
-                self.mark(**before)
+            if before is not None and before["images"] <= images:  # at once: a kill leaves the one mark or the other
+                write_text(self._best, json.dumps({**before, "before": None}, allow_nan=False) + "\n")
+            else:
+                self._best.unlink()
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -161,11 +167,7 @@ class Run:
         write_text(self._best, json.dumps(best, allow_nan=False) + "\n")
 
     def save(
-        self,
-        images: int,
-        groups: Mapping[str, Mapping[str, Tensor]],
-        state: Mapping[str, Any],
-        keep: int = 2,
+        self, images: int, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int = 2
     ) -> Path:
         """Writes checkpoints/`images` atomically, then deletes all but the `keep` - 1 before it and the best.
 
@@ -190,9 +192,11 @@ class Run:
             if not _FILE.fullmatch(f"{name}.safetensors"):
                 raise ValueError(f"group name {name!r}; only letters, digits, _ and - are allowed")
         final, tmp, old = (self._checkpoints / f"{prefix}{images}" for prefix in ("", ".tmp-", ".old-"))
+        self.stay()
+        self._checkpoints.mkdir(exist_ok=True)
         try:
             _remove(tmp)
-            tmp.mkdir(parents=True)
+            tmp.mkdir()
             _write_checkpoint(tmp, groups, state_bytes)
             if final.exists():
                 # A folder cannot be renamed over another; should the second rename fail, `load` finds `old`.
@@ -236,16 +240,13 @@ class Run:
                     warnings.append(f"checkpoint {number} skipped: {error}")
                     continue
                 if (was := state.pop(_FORMAT, 1)) != FORMAT:
-                    advice = "install the version of organza that wrote it"
-                    raise ValueError(f"{folder} has format {was!r}, this version reads {FORMAT}; {advice}")
+                    raise ValueError(f"{folder} has format {was!r}, not {FORMAT}: install the version that wrote it")
                 return groups, state, warnings
         wanted = "checkpoint" if images is None else f"checkpoint {images}"
         others = [] if images is None else [number for number in self.checkpoints() if number != images]
-        advice = f"whole are {others}" if others else "organza train starts a new run"
+        begun = "organza train starts a new run" if warnings else "the first is made after a minute, or at the end"
+        advice = f"whole are {others}" if others else begun
         raise ValueError("; ".join([f"no sound {wanted} in {self.path}", *warnings, advice]))
-
-    def _rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:
-        write_bytes(self._log, b"".join(map(_line, records)))
 
     def _folders(self) -> list[tuple[int, Path]]:
         """(images, folder) of all that may be a checkpoint, newest first; IMAGES goes before .old-IMAGES."""
@@ -256,8 +257,7 @@ class Run:
         return [(images, folder) for images, _, folder in sorted(ranked, reverse=True)]
 
     def _prune(self, images: int, keep: int) -> None:
-        kept: set[int] = set()
-        best = self.best["images"] if self.best is not None else None
+        kept, best = set[int](), (self.best or {"images": None})["images"]
         for number, folder in self._folders():
             if number <= images and number not in kept and len(kept) < keep and _is_complete(folder):
                 kept.add(number)

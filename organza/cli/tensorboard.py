@@ -38,14 +38,13 @@ def tensorboard(
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("this needs TensorBoard: pip install 'organza[tensorboard]'") from error
-    aim = _aim(folder.plan)
     lines, pictures = 0, set[str]()
     with SummaryWriter(str(target)) as writer:
         while True:
             lines, reached = _lines(writer, folder, lines)
             _pictures(writer, folder, pictures)
             writer.flush()
-            if not follow or reached >= aim:
+            if not follow or reached >= _aim(folder.plan):  # which a resume may have moved
                 break
             try:
                 time.sleep(_PAUSE)

@@ -72,13 +72,14 @@ def write(run: Run, equilibrium: Mapping[str, float] = {}) -> Path:
         ValueError: The plan or the log is damaged.
     """
     plan, columns = run.plan, curves.columns(run.records())
-    shown, aim = int(max((x[-1] for x, _ in columns.values()), default=0)), planned(plan)
+    logged, aim = int(max((x[-1] for x, _ in columns.values()), default=0)), planned(plan)
+    shown = max([logged, *run.checkpoints()])  # a stop saves between two lines of the log
     speed, seconds = curves.speed(*columns.pop("time", (curves.NOTHING, curves.NOTHING)))
     recipe = plan.get("recipe") or ("Your own game" if "python" in plan else "A GAN")
     name = escape(f"{recipe} on {_words(plan.get('data', 'data'))}")
     facts = [f"{shown:,} of {aim:,} images" if aim > shown else f"{shown:,} images"]
     if seconds:
-        facts += [f"trained for {timedelta(seconds=round(seconds))}", f"{shown / seconds:,.0f} images a second"]
+        facts += [f"trained for {timedelta(seconds=round(seconds))}", f"{logged / seconds:,.0f} images a second"]
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">

@@ -7,7 +7,7 @@ shown to D, moves of G).  All chance is re-derived from (seed, images, steps), s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -80,6 +80,7 @@ def fit(
         folder = _opened(run, state, held_until_the_end)
         with writing(folder):
             keeper = Keeper(state, folder, judge, save_seconds)
+            _replan(folder, training)
         stop = False
         while state.images < training.images and not stop:
             before = state.images
@@ -143,7 +144,27 @@ def _opened(run: str | Path | Run | None, state: State, until: ExitStack) -> Run
 def _folder(run: str | Path | Run, state: State) -> Run:
     if isinstance(run, Run):
         return run
-    if (Path(run) / "plan.json").exists():
-        return Run(run)
     parts = {name: type(part).__name__ for name, part in state.game.named_children()}
+    if (Path(run) / "plan.json").exists():
+        _agree(folder := Run(run), parts)
+        return folder
     return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})
+
+
+def _agree(run: Run, parts: Mapping[str, str]) -> None:
+    """Refuse to go on with parts of other kinds than a program's own run began with."""
+    own = run.plan.get("python")
+    was = own.get("game") if isinstance(own, dict) and run.begun else None
+    if not isinstance(was, dict):
+        return
+    for name in ("objective", "prior", "augment", "replay"):
+        if was.get(name) != parts.get(name):
+            began = f"{run.path} was trained with {name}={was.get(name)}, not {parts.get(name)}"
+            raise ValueError(f"{began}: a run goes on as it began; give the same game, or another run")
+
+
+def _replan(run: Run | None, training: Training) -> None:
+    """Write down how a program's own run goes on, once its checkpoint has been accepted."""
+    own = None if run is None else run.plan.get("python")
+    if run is not None and isinstance(own, dict) and own.get("training") != training.describe():
+        run.replan({**run.plan, "python": {**own, "training": training.describe()}})

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,8 +42,14 @@ def writing(run: Run | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if run is None or not str(error.filename or run.path).startswith(str(run.path)):
+        where = Path(error.filename or ("" if run is None else run.path))
+        if run is None or not where.resolve().is_relative_to(run.path.resolve()):
             raise
+        if isinstance(error, FileNotFoundError) and not (run.path / "plan.json").exists():
+            raise Unwritten(
+                f"{run.path} is no longer there, or has no plan.json: was it renamed or removed? With its name again, "
+                f"organza resume {run.path} goes on from its last checkpoint"
+            ) from error
         raise Unwritten(
             f"{error.filename or 'the run folder'}: cannot be written ({error.strerror}); what was saved before is "
             "whole: make room on the disk, or the folder writable, then organza resume goes on from there"
@@ -81,9 +88,25 @@ class Keeper:
         if first(lambda: run is not None and run.begun):
             self._restore()
         elif run is not None:
-            run.rewind(-1)  # of a run that was killed before its first checkpoint
+            self._begin(run)
             write_text(run.path / "data.json", json.dumps(state.data.summary(), indent=2) + "\n")
             self._show(run)
+
+    def _begin(self, run: Run) -> None:
+        """Forget what a run left that was killed before its first checkpoint, and say so.
+
+        Raises:
+            ValueError: If by its log it went on beyond where that is made: checkpoints were removed since.
+        """
+        lines = [line for line in run.records() if isinstance(line.get("time"), int | float)]
+        if len(lines) > 2 and lines[-2]["time"] - lines[0]["time"] > self.save_seconds:
+            raise ValueError(
+                f"{run.path} went on to image {lines[-1]['images']} by its log, but holds no checkpoint: put "
+                f"{run.path / 'checkpoints'} back, or delete log.jsonl to begin anew"
+            )
+        if lines:
+            warnings.warn(f"{run.path} was stopped before its first checkpoint: it begins anew", stacklevel=5)
+        run.rewind(-1)
 
     def _restore(self) -> None:
         """Take over the newest good checkpoint, which rank 0 reads for all."""
@@ -141,8 +164,9 @@ class Keeper:
         self.state.agree()
         try:
             scores = judge.score(self.state.model())
-        except ValueError as error:  # a measurement beside the training, which goes on
-            warnings.warn(f"not judged at image {images}: {error}", stacklevel=2)
+        except (ValueError, MemoryError, torch.OutOfMemoryError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+            why = " ".join(str(error).split())[:200] or "out of memory"  # of a measurement beside the training
+            warnings.warn(f"not judged at image {images}: {why}", stacklevel=2)
             return False
         return first(lambda: self._best(judge, scores))
 
@@ -162,6 +186,7 @@ class Keeper:
 
     def _show(self, run: Run) -> None:
         """Keep a picture of the same 64 z, or of the same 8 under each of some conditions, or of images from images."""
+        run.stay()
         state = self.state
         model, data, seed, columns = state.model(), state.data, state.training.seed, None
         if not model.conditional:

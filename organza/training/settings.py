@@ -75,6 +75,8 @@ class Training:
             raise ValueError(
                 f"jitter={type(self.jitter).__name__}: its p cannot change here; give a number, e.g. p=0.2"
             )
+        if not callable(self.half_life) and not self.half_life >= 0:
+            raise ValueError(f"half_life={self.half_life}: must be 0 or more images")
         if self.nonfinite not in ("stop", "skip"):
             raise ValueError(f"nonfinite={self.nonfinite!r}: must be stop or skip")
         if not 0 <= self.seed < 2**63:
