@@ -161,7 +161,13 @@ def test_a_plan_asks_for_it(tmp_path: Path) -> None:
     changes = {**TINY, "evaluation": {"kind": "Evaluation", "n": 100, "every": 256}}
     model = api.train("ring", "mlp", run=tmp_path / "run", images=768, device="cpu", changes=changes)
     run = Run(tmp_path / "run")
-    assert run.plan["evaluation"] == {"kind": "Evaluation", "metric": "frechet", "features": "", "n": 100, "every": 256}
+    assert run.plan["evaluation"] == {
+        "kind": "Evaluation",
+        "metric": "frechet",
+        "features": "pixels",
+        "n": 100,
+        "every": 256,
+    }
     judged = {record["images"]: record["frechet"] for record in run.records() if "frechet" in record}
     assert list(judged) == [256, 512, 768]
     least = min(judged, key=judged.__getitem__)

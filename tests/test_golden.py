@@ -41,6 +41,6 @@ def test_a_run_of_an_unknown_version_is_refused(tmp_path):
     (folder / "state.json").write_bytes(state)
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
     for read in (oz.load, oz.resume):
-        with pytest.raises(ValueError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}; install the ver"):
+        with pytest.raises(ValueError, match=f"has format {FORMAT + 1}, not {FORMAT}: install the ver"):
             read(run)
     assert (folder / "state.json").read_bytes() == state

@@ -250,7 +250,7 @@ def test_refusals_write_nothing(run):
             run.save(64, {}, state)
     with pytest.raises(ValueError, match="keep = 0"):
         run.save(64, {}, {}, keep=0)
-    with pytest.raises(ValueError, match=r"no sound checkpoint in .*; organza train"):
+    with pytest.raises(ValueError, match=r"no sound checkpoint in .*; the first is made"):
         run.load()
     assert names(run.path) == ["plan.json"]
 
