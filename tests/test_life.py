@@ -17,6 +17,7 @@ from organza.data import open_data
 from organza.decision import lengthened
 from organza.objective import Hinge
 from organza.progress import Watch
+from organza.report import curves
 from organza.run import Run
 from organza.training import Judge, State, Unwritten, fit
 from organza.training.state import changed
@@ -177,6 +178,24 @@ def test_the_report_is_where_the_run_is(tmp_path: Path) -> None:
     run = Run(trained(tmp_path / "run", **{"training.log_every": 256}))
     run.save(300, *run.load()[:2])
     assert "300 images" in api.report.write(run).read_text("utf-8")
+
+
+def test_a_slow_half_is_no_pause() -> None:
+    """A run that was begun on a slow machine, and went on on one of forty times its speed, with a night between."""
+    times = np.cumsum([20.0] * 30 + [30_000.0] + [0.5] * 70)
+    (at, rate), seconds = curves.speed(np.arange(1.0, 102) * 1000, times)
+    assert seconds == pytest.approx(times[-1] - 30_000 + 20, rel=0.05) and len(at) == 99
+    assert (rate[:28] == 50).all() and (rate[-60:] == 2000).all()
+
+
+def test_nearest_asks_for_the_data_that_were_trained_on(organza) -> None:
+    x = np.random.RandomState(0).randint(0, 255, (64, 8, 8), np.uint8)
+    np.save("here.npy", x)
+    sizes = ("--set", "generator.widths=[4]", "--set", "discriminator.widths=[4]")
+    assert organza("train", "here.npy", "--recipe", "mlp", *sizes, "--images", "128", "--run", "run")[0] == 0
+    np.save("here.npy", 255 - x)
+    code, _, said = organza("sample", "run", "--nearest")
+    assert code == 2 and "no longer what the model was trained on" in said and "--data" in said
 
 
 def test_a_best_is_of_a_run(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def sample(
         target = str(Path(target).with_suffix(".npz"))
     record: dict[str, Any] = {"out": target, "n": len(x), "seed": seed, **({"labels": names} if names else {})}
     if nearest:
-        record |= _write_nearest(x, data or (model.config or {}).get("data"), target)
+        config = model.config or {}
+        record |= _write_nearest(x, data or config.get("data"), target, "" if data else config.get("data_sha256", ""))
         said = f"{len(x)} samples, each left of its nearest training example: {target}"
         show(record, f"{said}\nseed {seed}, not selected; median distance {record['median']:.2f}", as_json)
     else:
@@ -198,8 +199,9 @@ def _check_pictures(x: Tensor, what: str) -> None:
         raise ValueError(f"{what} shows pictures, and this generator makes {tuple(x.shape[1:])}")
 
 
-def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
-    """Write samples beside their nearest examples; return which, and how far they are."""
+def _write_nearest(x: Tensor, data: str | None, target: str, digest: str) -> dict[str, Any]:
+    """Write samples beside their nearest examples, of data with this digest if there is one; return which, and how far
+    they are."""
     import torch
 
     from organza import picture
@@ -211,6 +213,8 @@ def _write_nearest(x: Tensor, data: str | None, target: str) -> dict[str, Any]:
         raise ValueError("--nearest needs the training data, which this model does not name: give it by --data")
     try:
         found = open_data(data)
+        if digest and found.digest != digest:
+            raise ValueError(f"{found.name} is no longer what the model was trained on (the digests differ)")
         examples = found.x if found.x.dtype == torch.uint8 else found.values.inside(found.x)
     except ValueError as error:
         raise ValueError(f"--nearest needs the training data: {error}; give it by --data") from None

@@ -52,7 +52,10 @@ def reference(source: Any, split: str | None = None, data: Any = None, digest: s
         ValueError: If there is no such data or split, or the training data is no longer what it was.
     """
     if data is None:
-        found = _own(source, split)
+        try:
+            found = _own(source, split)
+        except ValueError as error:
+            raise ValueError(f"{error}; --data gives other real examples") from None
         _check_digest(found.train or (found.real if found.split != "test" else None), digest)
         return found
     other = _named(data, split)

@@ -60,10 +60,12 @@ def speed(images: Numbers, times: Numbers) -> tuple[tuple[Numbers, Numbers], flo
     dx, dt, at = (each[(dx > 0) & (dt > 0)] for each in (dx, dt, images[1:]))
     if not len(at):
         return (at, at), 0.0
-    usual = float(np.median(dt / dx))
-    kept = dt / dx <= 10 * usual
-    untimed = images[-1] - dx[kept].sum()  # before the first record, and around pauses
-    return (at[kept], (dx / dt)[kept]), float(dt[kept].sum() + usual * untimed)
+    each = dt / dx  # seconds an image
+    padded = np.pad(each, 10, constant_values=float(np.median(each)))
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(padded, 21), axis=1)  # near by: machines may change
+    kept = each <= 10 * usual
+    untimed = usual[0] * (images[-1] - dx.sum()) + (usual * dx)[~kept].sum()  # before the first record; in pauses
+    return (at[kept], (dx / dt)[kept]), float(dt[kept].sum() + untimed)
 
 
 def curves(columns: Columns, levels: Mapping[str, float], speed: tuple[Numbers, Numbers]) -> str:

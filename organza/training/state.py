@@ -250,7 +250,7 @@ class State:
                 for name, value in optimizer.state[weight].items()
                 if isinstance(value, Tensor)
             }
-        if bad := [*_not_finite(groups["game"]), *_not_finite(groups["ema"])]:
+        if bad := [name for group in groups.values() for name in _not_finite(group)]:
             raise Diverged(f"{bad[0]} is not finite at image {self.images}: the last good checkpoint is kept")
         return groups
 
