@@ -93,7 +93,7 @@ def clock(device: torch.device) -> float:
     """Seconds: this process's own on a CPU, which others share; on a GPU the wall's, once it has done all."""
     if device.type == "cpu":
         return time.process_time()
-    torch.cuda.synchronize(device)
+    getattr(torch, device.type).synchronize()
     return time.perf_counter()
 
 
@@ -122,7 +122,7 @@ def run(arm: str, seed: int, asked: argparse.Namespace, train: Data, held: Data,
         print(f"{arm} {seed}: {point}", flush=True, file=open(out / "progress.txt", "a"))  # noqa: SIM115
     save(grid(state.model().sample(80, seed=2), columns=16), out / f"{arm}-{seed}.png")
     end = judge(to_uint8(state.model().sample(2_000, seed=2)))
-    return {"end": end, "cpu_seconds": round(seconds), "images_per_second": round(images / seconds), "curve": curve}
+    return {"end": end, "seconds": round(seconds), "images_per_second": round(images / seconds), "curve": curve}
 
 
 def draw(path: Path, runs: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from organza.data import Data
 from organza.device import capacity, pick_device, undisturbed
 from organza.distributed import agreed, first
 from organza.evaluation import usual_features
+from organza.metrics.catalogue import METRICS, chosen
 from organza.plan import Plan
 from organza.recipes import MINUTES
 from organza.recipes import recipe as named_recipe
@@ -47,7 +48,7 @@ def prepare(
     """
     make = named_recipe(recipe)
     for fixed in ("data", "labels", "values", "recipe"):
-        if fixed in (changes or {}):
+        if any(name.partition(".")[0] == fixed for name in changes or {}):
             how = (
                 "is read from the data" if fixed in ("labels", "values") else "organza train DATA --recipe NAME says it"
             )
@@ -56,8 +57,9 @@ def prepare(
     labels = data.labels or [str(k) for k in range(data.spec.classes)]
     facts = {"data": data.name, "labels": list(labels), "values": data.values.json()}
     plan = plan.set({**(changes or {}), **facts})
-    if plan.evaluation is not None and not plan.evaluation["features"]:  # named, so that a resume judges by the same
-        plan = plan.set({"evaluation.features": usual_features(data)})
+    judge = plan.evaluation
+    if judge is not None and not judge["features"] and not METRICS[chosen([judge["metric"]])[0]].sees:
+        plan = plan.set({"evaluation.features": usual_features(data)})  # named, so that a resume judges by the same
     plan.fits(data.spec)
     with torch.device("meta"):
         check(plan.game(), plan.play(), data)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 import torch
 
-__all__ = ["capacity", "memory", "pick_device", "seed_networks", "undisturbed"]
+__all__ = ["capacity", "full", "memory", "pick_device", "seed_networks", "undisturbed"]
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -35,7 +35,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if name != kind and not (number.isdecimal() and int(number) < count):
         raise ValueError(f"device={name!r}: there {'is' if count == 1 else 'are'} {count} of {kind}, counted from 0")
-    if name != kind and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and kind == "cuda":
+    own = int(os.environ.get("LOCAL_RANK", "0")) % count if kind == "cuda" else 0  # of several processes on a machine
+    if name != kind and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and int(number) != own:
         raise ValueError(f"device={name!r}: of several processes each takes a GPU of its own; give cuda")
     return torch.device(name)
 
@@ -45,6 +46,12 @@ def memory() -> float:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return math.inf
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def full(error: BaseException) -> bool:
+    """Whether an error says that memory is not enough, as some of a CPU, MPS, cuBLAS and cuDNN do in words alone."""
+    said = ("DefaultCPUAllocator", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in said)
 
 
 def capacity(device: torch.device) -> float:

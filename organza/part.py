@@ -150,9 +150,9 @@ def _plain(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     """Check a plain value strictly, as JSON: no string for a number, no number for a flag, no infinity."""
     try:
         given = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        finite = not isinstance(value, float | list | tuple)
-        problems.append(f"{path}: {'not a JSON value' if finite else 'must be finite'}, got {value!r}")
+    except (TypeError, ValueError) as error:
+        what = "not a JSON value" if isinstance(error, TypeError) else "must be finite"
+        problems.append(f"{path}: {what}, got {value!r}")
         return None
     try:
         return _jsonable(TypeAdapter(annotation).validate_json(given, strict=True))

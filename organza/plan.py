@@ -132,13 +132,15 @@ class Plan:
         """
         plan = self.json()
         problems: list[str] = []
+        given = set[str]()
         for dotted, value in changes.items():
             *path, last = keys = dotted.split(".")
             place: Any = plan
             for i, step in enumerate(path):
-                if isinstance(place, dict) and isinstance(place.get(step), str) and ".".join(keys[: i + 1]) in changes:
+                if isinstance(place, dict) and isinstance(place.get(step), str) and ".".join(keys[: i + 1]) in given:
                     place[step] = {"kind": place[step]}  # given by its bare name a moment ago
                 place = _step(place, keys, i, problems)
+            given.add(dotted)
             if isinstance(place, list):
                 if last.isdigit() and int(last) < len(place):
                     place[int(last)] = value
@@ -229,11 +231,12 @@ class Plan:
             if made is not None and made.shape != x.shape:
                 got, wanted = tuple(made.shape[1:]), tuple(data.shape)
                 problems.append(f"generator: makes {got}, the data is {wanted}; set generator.shape={list(wanted)}")
-            shape, wanted = self.discriminator.get("shape"), list(data.shape)
-            if shape is not None and list(shape) != wanted:
-                problems.append(f"discriminator: sees {shape}, the data is {wanted}; set discriminator.shape={wanted}")
-            elif made is not None and not problems:
-                _try(lambda: game.look(batch, z, made, "discriminator"), "discriminator", problems)
+            elif made is not None:
+                wrong, shape, wanted = list[str](), self.discriminator.get("shape"), list(data.shape)
+                _try(lambda: game.look(batch, z, made, "discriminator"), "discriminator", wrong)
+                if wrong and shape is not None and list(shape) != wanted:
+                    wrong = [f"discriminator: sees {shape}, the data is {wanted}; set discriminator.shape={wanted}"]
+                problems += wrong
         if problems:
             raise PlanError(problems)
 

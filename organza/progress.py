@@ -24,7 +24,9 @@ _AS_IT_IS: Any = {"style": "dim", "highlight": False, "soft_wrap": True, "markup
 def unread() -> None:
     """Let what is still printed go nowhere, since who read it has gone, as `| head` does."""
     with suppress(ValueError):  # it is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        there, nowhere = sys.stdout.fileno(), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, there)
+        os.close(nowhere)
 
 
 class Watch:

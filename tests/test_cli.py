@@ -148,7 +148,7 @@ def _wait_for(path: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
+        time.sleep(0.005)
 
 
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
@@ -205,8 +205,9 @@ def test_plans_and_samples_need_no_compiler() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_names_of_data_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_data_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     """Brackets are no markup of Rich's, which would leave out the first and fail at the second."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     said = "reading mnist[labels=100] and [/x] of :cat:"
     Watch(as_json=False).say(said)
     assert capsys.readouterr().err == f"{said}\n"

@@ -284,8 +284,8 @@ def test_the_line_of_the_screen_has_its_brackets(guide: str) -> None:
     assert found == list(zip(("D", "G", "D(x)", "D(G(z))"), equilibrium(game.objective), strict=True))
 
 
-def test_the_cured_patient_is_the_other_recipe(guide: str) -> None:
-    """Section 4.1: mlp-literal with two settings is mlp."""
+def test_mlp_literal_with_two_settings_is_mlp(guide: str) -> None:
+    """As section 4.1 says."""
     (cure,) = (c.words for c in commands(guide) if "mlp-literal" in c.words and "--set" in c.words)
     cured = api.prepare(DIGITS, "mlp-literal", None, cli.training.changes(parsed(cure)["set_"])).json()
     assert {**cured, "recipe": "mlp"} == api.prepare(DIGITS, "mlp").json()

@@ -241,19 +241,21 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch) -> None:
 
 def test_sigterm_saves_and_says_how_to_resume(organza) -> None:
     """In this process, whose own answer to it is back afterwards; test_cli sends Ctrl-C to another."""
-    before = signal.getsignal(signal.SIGTERM)
+    before, over = signal.getsignal(signal.SIGTERM), threading.Event()
 
     def send() -> None:
-        end = time.monotonic() + 60
-        while signal.getsignal(signal.SIGTERM) == before and time.monotonic() < end:
-            time.sleep(0.01)
-        if time.monotonic() < end:  # else it would end the tests
-            os.kill(os.getpid(), signal.SIGTERM)
+        while signal.getsignal(signal.SIGTERM) == before:  # sent then, it would end the tests
+            if over.wait(0.01):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    sender = threading.Thread(target=send)
+    sender = threading.Thread(target=send, daemon=True)
     sender.start()
-    code, out, _ = organza("train", "ring", "--recipe", "modes", "--images", "400000", "--run", "run")
-    sender.join()
+    try:
+        code, out, _ = organza("train", "ring", "--recipe", "modes", "--images", "400000", "--run", "run")
+    finally:
+        over.set()
+        sender.join()
     assert code == 143 and "organza resume run" in out and Run("run").checkpoints()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -262,7 +264,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     """As `| head` does: no traceback, and no noise as the interpreter ends."""
     there, here = os.pipe()
     os.close(there)
-    done = subprocess.run([sys.executable, "-m", "organza", "--help"], stdout=here, stderr=subprocess.PIPE, text=True)
+    code = "import sys; from organza.cli import shell; sys.exit(shell.run(lambda **_: print('said')))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=here, stderr=subprocess.PIPE, text=True)
     os.close(here)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -279,6 +282,27 @@ def test_a_run_whose_reader_goes_away_is_saved(organza, monkeypatch) -> None:
     monkeypatch.setattr("organza.progress.time", SimpleNamespace(monotonic=itertools.count(0, 20).__next__))
     code, _, _ = organza("train", "ring", "--recipe", "modes", "--images", "400000", "--run", "run")
     assert code == 128 + signal.SIGPIPE and Run("run").checkpoints()[-1] < 400_000
+
+
+def test_moments_that_are_not_finite_are_not_kept() -> None:
+    made = toy()
+    fit(made.game, made.data, made.training, images=32, device="cpu")
+    state = State(made.game, made.training, made.data, torch.device("cpu"))
+    state.training.moves(state, state.stream)
+    moments = next(iter(state.optimizers["generator"].state.values()))
+    moments["exp_avg_sq"].view(-1)[0] = float("inf")
+    with pytest.raises(Diverged, match="exp_avg_sq of generator's optimizer is not finite at image"):
+        state.tensors()
+
+
+def test_a_console_that_lacks_letters_and_one_that_is_closed() -> None:
+    code = "import sys; from organza.cli import shell; shell.app = lambda **_: print('\u2264 \u00b1'); shell.main()"
+    narrow = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=narrow, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u2264 \\xb1\n", "")
+    code = "import sys; sys.stderr = None; " + code.replace("print('\u2264 \u00b1')", "print('lost', file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_second_signal_ends_the_program_at_once() -> None:

@@ -13,10 +13,13 @@ from toys import toy
 
 import organza as oz
 from organza import api, evaluation
+from organza.augment import DiffAugment
 from organza.data import open_data
 from organza.decision import lengthened
 from organza.objective import Hinge
-from organza.progress import Watch
+from organza.prior import Uniform
+from organza.progress import playing
+from organza.replay import ImagePool
 from organza.report import curves
 from organza.run import Run
 from organza.training import Judge, State, Unwritten, fit
@@ -95,11 +98,15 @@ def test_an_older_checkpoint_is_not_taken_in_silence(tmp_path: Path) -> None:
             load(run, device="cpu")
 
 
-def test_another_game_is_refused(tmp_path: Path) -> None:
+OTHERS = {"objective": Hinge(), "prior": Uniform(3), "augment": DiffAugment(("translation",)), "replay": ImagePool(4)}
+
+
+@pytest.mark.parametrize("part", OTHERS)
+def test_another_game_is_refused(part: str, tmp_path: Path) -> None:
     made, other = toy(), toy()
-    other.game.objective = Hinge()
+    setattr(other.game, part, OTHERS[part])
     fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu")
-    with pytest.raises(ValueError, match=r"run was trained with objective=\w+, not Hinge"):
+    with pytest.raises(ValueError, match=rf"run was trained with {part}=\w+, not {type(OTHERS[part]).__name__}"):
         fit(other.game, other.data, other.training, images=64, run=tmp_path / "run", device="cpu")
 
 
@@ -165,10 +172,9 @@ def test_a_judge_that_fails_does_not_end_the_training(tmp_path: Path, error: Exc
 
 
 def test_a_signal_after_the_end_is_no_stop(capsys, tmp_path: Path) -> None:
-    made, watch = toy(), Watch(as_json=True)
-    model = fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu", watch=watch)
-    for number, handler in watch.handlers.items():
-        signal.signal(number, handler)
+    made = toy()
+    with playing(as_json=True) as watch:
+        model = fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu", watch=watch)
     watch.signal = signal.SIGINT
     assert watch.close(model) == 0 and not json.loads(capsys.readouterr().out)["stopped"]
 

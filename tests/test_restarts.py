@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from organza import api, training
+from organza.cli.training import changes
 from organza.run import Run
 from organza.training import Training
 
@@ -25,8 +26,7 @@ def again(monkeypatch):
 def trained(tmp_path_factory):
     """The run of TRAIN, never changed."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    small = {"generator.widths": [4], "discriminator.widths": [4], "training.threads": 1}
-    api.train("ring", "modes", run=run, images=512, changes=small)
+    api.train("ring", "modes", run=run, images=512, changes=changes(SMALL[1::2]))
     return run
 
 

@@ -25,12 +25,6 @@ class Kill(BaseException):
     """What no `except Exception` stops: the process is gone."""
 
 
-@pytest.fixture(autouse=True)
-def fast_fsync(monkeypatch):
-    """No test cuts the power: what counts is that fsync is asked, of an open file. Real ones would take 20 s."""
-    monkeypatch.setattr(os, "fsync", os.fstat)
-
-
 @pytest.fixture
 def run(tmp_path):
     return Run.create(tmp_path / "a run, été 本", PLAN)

@@ -6,7 +6,6 @@ itself alone; a batch cut into micro-batches is the same batch. No test asks whi
 
 import ast
 import json
-import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +36,8 @@ every_toy = pytest.mark.parametrize("name", TOYS)
 
 
 @pytest.fixture(autouse=True)
-def fast(monkeypatch):
-    """No second thread, for which nets this small only wait, and no waiting for the disk: no test cuts the power."""
-    monkeypatch.setattr(os, "fsync", os.fstat)
+def fast():
+    """No second thread, for which nets this small only wait."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

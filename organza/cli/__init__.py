@@ -1,7 +1,6 @@
 """The command line: a thin shell around ``organza.api``.
 
-Exit codes: 0 done; 2 the user's mistake, one clear line each, nothing written; 1 our mistake, with a traceback;
-130 or 143 stopped by Ctrl-C or SIGTERM, with everything saved.
+Exit codes: see docs/json.md.
 """
 
 # isort: off  (the order of the help)

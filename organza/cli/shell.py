@@ -111,7 +111,7 @@ def run(command: Callable[..., Any]) -> int:
             raise
         return _mistake(f"{error.filename or 'the disk'}: {error.strerror}: {advice}", True)
     except Exception as error:
-        if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or re.search(_FULL, str(error)):
+        if isinstance(error, MemoryError) or ("torch" in sys.modules and _full(error)):
             return _mistake(
                 "out of memory: ask for less at once (fewer samples, smaller images), or --device cpu", True
             )
@@ -133,12 +133,17 @@ def _typed(message: str) -> str:
 
 
 _OWN = ("Diverged", "OutOfMemory", "Unwritten")  # what may happen to one process alone
-_FULL = "DefaultCPUAllocator|MPS backend out of memory|_STATUS_ALLOC_FAILED"  # of errors without a kind of their own
 _ADVICE = {
     (errno.ENOSPC, errno.EDQUOT): "make room on the disk; what was saved before is whole",
     (errno.EROFS, errno.EACCES, errno.EPERM): "it may not be read, or its folder not written, by you: change that",
     (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG): "choose another name",
 }
+
+
+def _full(error: Exception) -> bool:
+    from organza.device import full
+
+    return full(error)
 
 
 def _mistake(text: str, own: bool = False) -> int:

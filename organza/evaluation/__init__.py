@@ -107,7 +107,7 @@ def scorer(
         ValueError: If the metric cannot be measured on such data.
     """
     name, real = chosen([asked.metric])[0], some(data, asked.n, seed)
-    sees = extractor(asked.features or usual_features(data))
+    sees = extractor((asked.features or usual_features(data)) if _looks([name]) else "pixels")
     against = Reference(real, "train")
     context = _context(sees, against, real, seed, conditional)
     truth = _side(sees, real, real.values, device, True, None)

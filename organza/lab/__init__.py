@@ -76,7 +76,7 @@ def _performed(names: Sequence[str], out: Path, fast: bool, processes: int, tell
         submit = None
         if processes > 1:
             # Spawned, not forked: a process forked after PyTorch's threads have started may hang.
-            most = min(processes, 61)  # which is what Windows can wait for
+            most = min(processes, 61) if os.name == "nt" else processes  # as many as Windows can wait for
             pool = stack.enter_context(ProcessPoolExecutor(most, mp_context=get_context("spawn")))
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             submit = pool.submit

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ def extract(
     extractor.check(tuple(x.shape[1:]))
     mine, batch = share(len(x)), batch or extractor.batch
     seen: list[Seen] = []
-    with _at_rest(extractor.network, device), _in_float32():
+    with _at_rest(extractor.network, device), _in_float32(device):
         for start in range(mine.start, mine.stop, batch):
             part = x[start : min(start + batch, mine.stop)]
             seen.append(extractor.see(part.to(device)))
@@ -172,15 +172,20 @@ def _at_rest(network: nn.Module | None, device: torch.device | str) -> Iterator[
 
 
 @contextmanager
-def _in_float32() -> Iterator[None]:
+def _in_float32(device: torch.device | str) -> Iterator[None]:
     """Convolutions in the float32 that is promised: cuDNN's are of 10 bits (TF32) unless it is told otherwise."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    new = hasattr(cudnn, "conv")  # PyTorch's later way to say it, which does not go together with the earlier one
+    place, name, whole = (cudnn.conv, "fp32_precision", "ieee") if new else (cudnn, "allow_tf32", False)
+    before = getattr(place, name)
     try:
-        cudnn.allow_tf32 = False
+        setattr(place, name, whole)
         yield
     finally:
-        cudnn.allow_tf32 = before
+        setattr(place, name, before)
 
 
 def kept(
@@ -199,7 +204,7 @@ def kept(
     # the same in their caches would wait for each other.
     if extractor.name == "pixels" or extractor.name not in NAMES or world() > 1:
         return extract(extractor, x, device=device, watch=watch)
-    known = (digest, extractor.name, extractor.sha256, extractor.resize, __version__, torch.__version__)
+    known = (digest, "float32", extractor.name, extractor.sha256, extractor.resize, __version__, torch.__version__)
     key = hashlib.sha256(repr(known).encode()).hexdigest()
     path = cache.place("features") / f"{key}.safetensors"
     try:

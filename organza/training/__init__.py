@@ -14,10 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from organza.data import Data, open_data
-from organza.device import pick_device, undisturbed
+from organza.device import full, pick_device, undisturbed
 from organza.distributed import agreed, first, join, world
 from organza.game import Game
 from organza.lock import held
@@ -28,10 +26,6 @@ from organza.training.settings import Training
 from organza.training.state import Diverged, State
 
 __all__ = ["Diverged", "Judge", "Keeper", "OutOfMemory", "State", "Training", "Unwritten", "enough_memory", "fit"]
-
-
-# What errors say that are of no kind of their own: a CPU's, MPS's, cuBLAS's and cuDNN's.
-_FULL = ("DefaultCPUAllocator", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class OutOfMemory(ValueError):
@@ -101,7 +95,7 @@ def enough_memory(training: Training, when: Callable[[], str]) -> Iterator[None]
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(s in str(error) for s in _FULL):
+        if not full(error):
             raise
         batch, parts = training.batch, training.accumulate
         at_once = f"{batch // (parts * world())} of {batch} examples at once"
@@ -144,11 +138,20 @@ def _opened(run: str | Path | Run | None, state: State, until: ExitStack) -> Run
 def _folder(run: str | Path | Run, state: State) -> Run:
     if isinstance(run, Run):
         return run
-    parts = {name: type(part).__name__ for name, part in state.game.named_children()}
+    parts = _parts(state.game)
     if (Path(run) / "plan.json").exists():
         _agree(folder := Run(run), parts)
         return folder
     return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})
+
+
+_SAME = ("objective", "prior", "augment", "replay")
+
+
+def _parts(game: Game) -> dict[str, str]:
+    """The kinds of a game's parts, also of those that are no modules."""
+    named = {**dict(game.named_children()), **{name: getattr(game, name) for name in _SAME}}
+    return {name: type(part).__name__ for name, part in named.items() if part is not None}
 
 
 def _agree(run: Run, parts: Mapping[str, str]) -> None:
@@ -157,7 +160,7 @@ def _agree(run: Run, parts: Mapping[str, str]) -> None:
     was = own.get("game") if isinstance(own, dict) and run.begun else None
     if not isinstance(was, dict):
         return
-    for name in ("objective", "prior", "augment", "replay"):
+    for name in _SAME if "prior" in was else ("objective",):  # runs from before did not note what is no module
         if was.get(name) != parts.get(name):
             began = f"{run.path} was trained with {name}={was.get(name)}, not {parts.get(name)}"
             raise ValueError(f"{began}: a run goes on as it began; give the same game, or another run")

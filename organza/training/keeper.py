@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from organza import picture
 from organza.data import Data
-from organza.distributed import first, spread
+from organza.device import full
+from organza.distributed import agreed, first, spread, world
 from organza.model import Model
 from organza.nearest import nearest
 from organza.run import Run, write_text
@@ -48,7 +50,7 @@ def writing(run: Run | None) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and not (run.path / "plan.json").exists():
             raise Unwritten(
                 f"{run.path} is no longer there, or has no plan.json: was it renamed or removed? With its name again, "
-                f"organza resume {run.path} goes on from its last checkpoint"
+                "a resume goes on from its last checkpoint"
             ) from error
         raise Unwritten(
             f"{error.filename or 'the run folder'}: cannot be written ({error.strerror}); what was saved before is "
@@ -87,8 +89,9 @@ class Keeper:
             return
         if first(lambda: run is not None and run.begun):
             self._restore()
-        elif run is not None:
-            self._begin(run)
+            return
+        first(lambda: None if run is None else self._begin(run))
+        if run is not None:
             write_text(run.path / "data.json", json.dumps(state.data.summary(), indent=2) + "\n")
             self._show(run)
 
@@ -99,13 +102,15 @@ class Keeper:
             ValueError: If by its log it went on beyond where that is made: checkpoints were removed since.
         """
         lines = [line for line in run.records() if isinstance(line.get("time"), int | float)]
-        if len(lines) > 2 and lines[-2]["time"] - lines[0]["time"] > self.save_seconds:
+        steps = [max(0.0, after["time"] - before["time"]) for before, after in pairwise(lines[:-1])]
+        usual = sorted(steps)[len(steps) // 2] if steps else 0.0  # and no more, where a clock has jumped
+        if sum(min(step, 10 * usual) for step in steps) > self.save_seconds:
             raise ValueError(
                 f"{run.path} went on to image {lines[-1]['images']} by its log, but holds no checkpoint: put "
                 f"{run.path / 'checkpoints'} back, or delete log.jsonl to begin anew"
             )
         if lines:
-            warnings.warn(f"{run.path} was stopped before its first checkpoint: it begins anew", stacklevel=5)
+            warnings.warn(f"{run.path} was stopped before its first checkpoint: it begins anew", stacklevel=7)
         run.rewind(-1)
 
     def _restore(self) -> None:
@@ -162,11 +167,17 @@ class Keeper:
         """
         images = self.state.images
         self.state.agree()
+        scores: Mapping[str, float] = {}
+        why = ""
         try:
             scores = judge.score(self.state.model())
-        except (ValueError, MemoryError, torch.OutOfMemoryError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-            why = " ".join(str(error).split())[:200] or "out of memory"  # of a measurement beside the training
-            warnings.warn(f"not judged at image {images}: {why}", stacklevel=2)
+        except (ValueError, MemoryError, RuntimeError) as error:  # of a measurement beside the training, which goes on
+            told = isinstance(error, ValueError | torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+            if not told and (world() > 1 or not full(error)):  # the others wait for what this process will not say
+                raise
+            why = " ".join(str(error).split())[:200] or "out of memory"
+        if agreed(bool(why))[0]:
+            warnings.warn(f"not judged at image {images}: {why or 'another process could not'}", stacklevel=2)
             return False
         return first(lambda: self._best(judge, scores))
 

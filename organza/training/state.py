@@ -236,7 +236,7 @@ class State:
         """Return all tensors of the state, by group and name.
 
         Raises:
-            Diverged: If a weight is not finite, so that no checkpoint is ever poisoned.
+            Diverged: If a weight or a moment is not finite, so that no checkpoint is ever poisoned.
         """
         groups: dict[str, dict[str, Tensor]] = {
             "game": self.game.state_dict(),
@@ -250,7 +250,9 @@ class State:
                 for name, value in optimizer.state[weight].items()
                 if isinstance(value, Tensor)
             }
-        if bad := [name for group in groups.values() for name in _not_finite(group)]:
+        bad = [*_not_finite(groups["game"]), *_not_finite(groups["ema"])]
+        bad += [f"{name} of {p}'s optimizer" for p in self.optimizers for name in _not_finite(groups[f"{p}_optimizer"])]
+        if bad:
             raise Diverged(f"{bad[0]} is not finite at image {self.images}: the last good checkpoint is kept")
         return groups
 
