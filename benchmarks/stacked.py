@@ -36,7 +36,7 @@ def main() -> None:
     changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in given.set)}
     changes |= {
         "training.threads": given.threads,
-        "evaluation": {"metric": "stacked-modes", "features": "pixels", "n": 26_000, "every": given.every},
+        "evaluation": {"metric": "stacked-kl", "features": "pixels", "n": 26_000, "every": given.every},
     }
     oz.train(
         DATA,
