@@ -89,6 +89,17 @@ def organza_data():
 
 
 @pytest.fixture
+def float64():
+    """Numbers of 64 bits, so that what is left is no rounding."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
 def organza(monkeypatch, capsys, tmp_path):
     """Run the command in an empty folder; returns (exit code, standard output, standard error)."""
     from organza import cli

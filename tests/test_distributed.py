@@ -186,14 +186,6 @@ def apart(folder: Path, name: str, one: str, other: str) -> float:
     return max(float((x.double() - ends[1][n].double()).abs().max()) for n, x in ends[0].items() if x.numel())
 
 
-@pytest.fixture
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 def test_two_processes_train_as_one(tmp_path: Path, float64) -> None:
     """Every toy: 2 processes with two micro-batches each are one with four, which is one with the whole batch (see
     test_seam) unless the toy says why it is not."""

@@ -66,15 +66,7 @@ CASES = {
 }
 
 
-@pytest.fixture
-def double():
-    """Numbers of 64 bits, so that what is left is no rounding."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.usefixtures("double")
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "r3gan-tiny" else ()) for n in CASES])
 def test_a_fast_step_is_a_plain_step(name, monkeypatch):
     losses, changes = CASES[name]

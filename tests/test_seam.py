@@ -140,14 +140,6 @@ def test_channels_last_is_continued_exactly_too(name):
     assert differing(uncut.tensors(), state.tensors()) == []
 
 
-@pytest.fixture
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 @every_toy
 def test_accumulation_changes_nothing(name, float64):
     """Unless the toy says why it must: then it has to, so that no exemption outlives its reason."""
