@@ -1,11 +1,17 @@
 """The programs of ``throughput.py`` as people write them in plain PyTorch.  Frozen: they do not follow the package.
 
+    python benchmarks/eager.py NAME THREADS DEVICE SIDE...    # of an image: channels, height, width
+
+Reads seconds from the standard input, a line each, plays so long on noise, and prints the seconds of a step.
+
 Two networks, two Adams (or SGDs) as PyTorch makes them, a shuffling DataLoader over floats in memory, ``zero_grad``,
 D on real and on fake in two passes, ``backward`` through all parameters.  The rule about noise is each recipe's own.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -213,3 +219,35 @@ PROGRAMS: dict[str, Callable[[Tensor, str], Step]] = {
     "dcgan": dcgan,
     "r3gan-tiny": r3gan,
 }
+
+
+def pace(step: Step, seconds: float) -> float:
+    """Seconds of a step: the mean over at least so many seconds."""
+    step()
+    begin, steps, ahead = settled(), 0, 1
+    while (passed := settled() - begin) < seconds:
+        for _ in range(ahead):
+            step()
+        steps += ahead
+        ahead = 1 + round(0.1 * steps)  # a GPU is not waited for after each
+    return passed / steps
+
+
+def settled() -> float:
+    """The time by the clock, when all that was asked of the GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    name, threads, device, *sides = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    n = 60_000 if int(sides[-1]) < 64 else 6_000
+    step = PROGRAMS[name](torch.rand(n, *map(int, sides)) * 2 - 1, device)
+    for line in sys.stdin:
+        print(pace(step, float(line)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

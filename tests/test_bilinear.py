@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from organza.nn import bilinear
 from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear, conv2d, conv_transpose2d, linear
@@ -17,6 +18,16 @@ CASES = {
     "conv 1x1": (conv2d, F.conv2d, ((3, 4, 5, 6), (2, 4, 1, 1), (2,))),
     "depthwise": (lambda x, w, b: conv2d(x, w, b, 1, 1, 4), lambda x, w, b: F.conv2d(x, w, b, 1, 1, 1, 4),
                   ((3, 4, 5, 6), (4, 1, 3, 3), (4,))),
+    "gray": (lambda x, w, b: conv2d(x, w, b, (2, 1), (1, 2)), lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 2)),
+             ((3, 1, 9, 8), (16, 1, 3, 4), (16,))),
+    "transposed to gray": (lambda x, w, b: conv_transpose2d(x, w, b, 2, 1, 1),
+                           lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, 1), ((3, 16, 5, 6), (16, 1, 4, 3), (1,))),
+    "many weights for few pixels": (lambda x, w, b: conv2d(x, w, b, (2, 1), (1, 2)),
+                                    lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 2)),
+                                    ((2, 40, 3, 1), (256, 40, 3, 4), (256,))),
+    "transposed from one pixel": (lambda x, w, b: conv_transpose2d(x, w, b, (2, 1), (0, 1), (1, 0)),
+                                  lambda x, w, b: F.conv_transpose2d(x, w, b, (2, 1), (0, 1), (1, 0)),
+                                  ((1, 64, 1, 1), (64, 32, 4, 3), (32,))),
     "transposed": (lambda x, w, b: conv_transpose2d(x, w, b, 2, 1, 1, 2),
                    lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, 1, 2), ((3, 4, 5, 6), (4, 3, 3, 3), (6,))),
 }  # fmt: skip
@@ -48,6 +59,22 @@ def test_values_and_derivatives_are_pytorchs(name, dtype, layout):
         )
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "places"),
+    [
+        ((64, 512, 4, 4), (1024, 512, 4, 4), "XWY"),
+        ((64, 256, 8, 8), (512, 256, 4, 4), "W"),
+        ((64, 64, 16, 16), (128, 64, 4, 4), ""),
+        ((64, 1, 28, 28), (32, 1, 4, 4), "X"),
+    ],
+)
+def test_where_windows_are_faster(x, w, places):
+    form = bilinear.Convolution(x, w, (2, 2), (1, 1), 1)
+    filled = torch.empty(1), torch.empty(1)
+    assert "".join(p for i, p in enumerate("XWY") if form._by_windows(i, *filled)) == places
+    assert not form._by_windows(bilinear.W, *(t.double() for t in filled))
+
+
 @pytest.mark.parametrize("onednn", [False, True])
 def test_matrix_products_by_either_library(onednn, monkeypatch):
     if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -66,6 +93,7 @@ def test_rows_with_gaps_are_closed_before_onednn_sees_them(monkeypatch):
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(bilinear, "_by_onednn", lambda: True)
+    monkeypatch.setattr(bilinear, "native", lambda x, w: False)
     dense, multiply = [], torch.ops.mkldnn._linear_pointwise
 
     def watching(a, b, *rest):
@@ -80,34 +108,50 @@ def test_rows_with_gaps_are_closed_before_onednn_sees_them(monkeypatch):
     assert len(dense) == 2 and all(dense)
 
 
-def counted(monkeypatch):
-    """The places that were left open, one for each contraction that is computed."""
-    places, solve = [], bilinear.Matrix.solve
+class Products(TorchDispatchMode):
+    """Counts the matrix products that are computed, by whichever node."""
 
-    def counting(self, place, filled, bias):
-        places.append(place)
-        return solve(self, place, filled, bias)
+    def __init__(self):
+        super().__init__()
+        self.count = 0
 
-    monkeypatch.setattr(bilinear.Matrix, "solve", counting)
-    return places
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm)
+        return func(*args, **(kwargs or {}))
+
+    def new(self):
+        """How many since the last call."""
+        count, self.count = self.count, 0
+        return count
 
 
-def test_only_what_is_asked_for_is_computed(monkeypatch):
+@pytest.mark.parametrize("native", [True, False])
+def test_only_what_is_asked_for_is_computed(native, monkeypatch):
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: False)
+    monkeypatch.setattr(bilinear, "native", lambda x, w: native)
     layers = nn.Sequential(Linear(8, 8), Rectifier(0.2), Linear(8, 8))
     x = torch.randn(4, 8, requires_grad=True)
-    places = counted(monkeypatch)
-    y = layers(x).sum()
-    assert places == [bilinear.Y] * 2
-    places.clear()
-    (slope,) = torch.autograd.grad(y, x, create_graph=True)
-    assert places == [bilinear.X] * 2  # no gradient of a weight
-    places.clear()
-    slope.square().sum().backward(inputs=list(layers.parameters()), retain_graph=True)
-    # Both weights', and what comes to the last layer's through the first; x is not asked for.
-    assert sorted(places) == [bilinear.W, bilinear.W, bilinear.Y]
-    places.clear()
-    y.backward(inputs=[layers[0].weight])
-    assert sorted(places) == [bilinear.X, bilinear.W]
+    with Products() as products:
+        y = layers(x).sum()
+        assert products.new() == 2
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        assert products.new() == 2  # no gradient of a weight
+        slope.square().sum().backward(inputs=list(layers.parameters()), retain_graph=True)
+        # Both weights', and what comes to the last layer's through the first; x is not asked for.
+        assert products.new() == 3
+        y.backward(inputs=[layers[0].weight])
+        assert products.new() == 2  # through the last layer, and the weight
+
+
+@pytest.mark.parametrize(("size", "own"), [(15, True), (100, True), (200, False)])
+def test_large_products_alone_are_worth_other_nodes(size, own, monkeypatch):
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: True)
+    x, w = torch.randn(size, size), torch.randn(size, size)
+    assert bilinear.native(x, w) is own
+    assert bilinear.native(x.double(), w.double())
+    assert bilinear.native(x, w[:, 1:])  # which PyTorch refuses
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: False)
+    assert bilinear.native(x, w)
 
 
 def test_without_gradients_nothing_is_kept():

@@ -14,11 +14,13 @@ A transposed convolution is the form of a convolution with x open.
 Autograd computes a node's gradients all together, needed or not.  Here each argument has a node of its own, so that
 what is not asked for (D's weights in G's move, or in a slope) is not computed.
 
-Matrix products of float32 on a CPU go through oneDNN where that is faster (see :func:`_by_onednn`).
+PyTorch's own linear layer needs none of this, and its nodes are quicker to build.  It is left only where oneDNN
+multiplies matrices faster (see :func:`native`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -79,6 +81,8 @@ class Convolution(NamedTuple):
     def solve(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         layout = _layout(*filled.values())
         filled = {at: tensor.contiguous(memory_format=layout) for at, tensor in filled.items()}
+        if self._by_windows(place, *filled.values()):
+            return self._of_windows(place, filled, bias)
         if place == Y:
             return functional.conv2d(filled[X], filled[W], bias, self.stride, self.padding, 1, self.groups)
         y = filled[Y]
@@ -90,6 +94,54 @@ class Convolution(NamedTuple):
         every = solve(y, x, w, None, self.stride, self.padding, [1, 1], False, [0, 0], self.groups, wanted)
         found = every[place]
         return found if bias is None else found.add_(bias[:, None, None])
+
+    def _by_windows(self, place: int, *filled: Tensor) -> bool:
+        """Whether a product of w with all windows of x is faster, in float32 on a CPU.
+
+        oneDNN goes through all weights for each few pixels, which takes the longer the more weights and the fewer
+        pixels there are, and makes an x of one channel in vectors of many.  A rule, as in :func:`_by_onednn`.
+        """
+        if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled):
+            return False
+        size, _, *sides = self.shape(Y)
+        weights, pixels = math.prod(self.w), size * math.prod(sides)
+        gray = place == X and self.x[1] == 1 and math.prod(self.w[2:]) <= self.w[0]
+        many = weights >= pixels * (64 if place == W else 8192)
+        return (gray or many) and pixels * math.prod(self.w[1:]) <= 2**24
+
+    def _of_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
+        """The tensor at the open place by a product; its rows are a window (h w C), weights and a pixel of y (C')."""
+        outputs, channels, h, w = self.w
+        (down, right), (top, left), size, sides = self.stride, self.padding, self.x[0], self.shape(Y)[2:]
+        if place == X:
+            return self._overlapping(filled[W], filled[Y], bias)
+        x = functional.pad(filled[X].permute(0, 2, 3, 1), (0, 0, left, left, top, top)).contiguous()
+        b, i, j, _ = x.stride()
+        windows = x.as_strided((size, *sides, h, w, channels), (b, down * i, right * j, i, j, 1))
+        windows = windows.reshape(-1, h * w * channels)
+        if place == W:
+            slopes = _product(filled[Y].permute(1, 0, 2, 3).flatten(1), windows.t(), None)
+            return slopes.view(outputs, h, w, channels).permute(0, 3, 1, 2)
+        y = _product(windows, filled[W].permute(0, 2, 3, 1).reshape(outputs, -1), bias)
+        return y.view(size, *sides, outputs).permute(0, 3, 1, 2)
+
+    def _overlapping(self, weights: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+        """x as the sum of the windows that each pixel of y fills."""
+        outputs, channels, h, w = self.w
+        (down, right), (top, left), (size, _, up, across) = self.stride, self.padding, self.shape(Y)
+        if channels == 1:
+            windows = weights.flatten(1).t() @ y.flatten(2)  # (B, h w, H' W')
+            x = functional.fold(windows, self.x[2:], (h, w), 1, self.padding, self.stride)
+        else:
+            rows = y.permute(0, 2, 3, 1).reshape(-1, outputs)
+            windows = _product(rows, weights.permute(0, 2, 3, 1).reshape(outputs, -1).t(), None)
+            windows = windows.view(size, up, across, h, w, channels)
+            x = y.new_zeros(size, self.x[2] + 2 * top, self.x[3] + 2 * left, channels)
+            for i in range(h):
+                for j in range(w):
+                    x[:, i : i + down * up : down, j : j + right * across : right] += windows[:, :, :, i, j]
+            x = x[:, top : top + self.x[2], left : left + self.x[3]].contiguous().permute(0, 3, 1, 2)
+        return x if bias is None else x.add_(bias[:, None, None])
 
 
 def contract(form: Form, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
@@ -154,9 +206,8 @@ class _Shift(torch.autograd.Function):
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
-    if native(x):
+    if native(x, w):
         return functional.linear(x, w, bias)
-    x, w, bias = _lowered(x, w, bias)
     if x.ndim != 2:
         return linear(x.reshape(-1, w.shape[1]), w, bias).view(*x.shape[:-1], w.shape[0])
     return contract(Matrix(len(x), w.shape[1], w.shape[0]), Y, {X: x, W: w}, bias)
@@ -223,9 +274,18 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups)
 
 
-def native(x: Tensor) -> bool:
-    """Whether PyTorch's own product of matrices serves as well: on a GPU, where its nodes are also launched faster."""
-    return x.device.type in ("cuda", "mps") or transformed()
+def native(x: Tensor, w: Tensor) -> bool:
+    """Whether PyTorch's own linear layer serves as well, or better.
+
+    So it does but for float32 on a CPU where oneDNN is faster, if the product is large enough for that to pay for
+    slower nodes (a guess: 4 million multiplications), and if it fits at all: what does not, PyTorch says better.
+    """
+    if x.device.type != "cpu" or not x.dtype == w.dtype == torch.float32 or not _by_onednn() or transformed():
+        return True
+    if torch.is_autocast_enabled("cpu") or x.shape[-1] != w.shape[1]:
+        return True
+    rows = x.numel() // w.shape[1]
+    return min(rows, *w.shape) < 16 or rows * w.numel() < 2**22
 
 
 def transformed() -> bool:
@@ -247,7 +307,9 @@ def _by_product(x: Tensor, form: Convolution) -> bool:
 
     The bias then costs no pass of its own.  In float32 cuDNN convolves in TF32, in which PyTorch's products are not.
     """
-    if x.dtype != torch.bfloat16 or not native(x) or not x.is_contiguous(memory_format=torch.channels_last):
+    if x.dtype != torch.bfloat16 or x.device.type not in ("cuda", "mps"):
+        return False
+    if not x.is_contiguous(memory_format=torch.channels_last):
         return False
     return form.groups == 1 and (*form.w[2:], *form.stride, *form.padding) == (1, 1, 1, 1, 0, 0)
 
@@ -269,9 +331,7 @@ def _layout(*tensors: Tensor) -> torch.memory_format:
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """Return a b^T + bias of a (m, k) and b (n, k), whatever their strides."""
-    few = min(a.shape[0], b.shape[0], a.shape[1]) < 16
-    fits = a.shape[1] == b.shape[1] and a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
-    if few or not fits or not _by_onednn():  # what does not fit at all, PyTorch says better
+    if not (_by_onednn() and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"):
         return functional.linear(a, b, bias)
     if not (b.is_contiguous() or b.t().is_contiguous()):
         b = b.contiguous()  # for rows with gaps between them oneDNN has a loop a thousand times slower

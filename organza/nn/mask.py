@@ -59,26 +59,35 @@ class _Rectify(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
         (y,) = ctx.saved_tensors
-        return None if g is None else _Masked.apply(g, y.detach(), ctx.slope), None, None  # type: ignore[no-untyped-call]
+        if g is None:
+            return None, None, None
+        further = torch.is_grad_enabled()  # another node only where somebody will go on from it
+        masked = _Masked.apply if further else _masked
+        return masked(g, y.detach(), ctx.slope), None, None
 
 
 class _Masked(torch.autograd.Function):
-    """g by the rectifier's mask, which y tells; laid out in memory as y is."""
+    """The rectifier's gradient, linear in g."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, y: Tensor, slope: float) -> Tensor:
         ctx.slope = slope
         ctx.save_for_backward(y)
         ctx.set_materialize_grads(False)
-        if g.stride() != y.stride():  # after a flatten: two layouts at once would be 10 times slower
-            g = torch.empty_like(y).copy_(g)
-        masked: Tensor = torch.ops.aten.leaky_relu_backward(g, y, slope, True)
-        return masked
+        return _masked(g, y, slope)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
         (y,) = ctx.saved_tensors
         return None if g is None else _Masked.apply(g, y, ctx.slope), None, None  # type: ignore[no-untyped-call]
+
+
+def _masked(g: Tensor, y: Tensor, slope: float) -> Tensor:
+    """g by the rectifier's mask, which y tells; laid out in memory as y is."""
+    if g.stride() != y.stride():  # after a flatten: two layouts at once would be 10 times slower
+        g = torch.empty_like(y).copy_(g)
+    masked: Tensor = torch.ops.aten.leaky_relu_backward(g, y, slope, True)
+    return masked
 
 
 class Dropout(nn.Dropout):
