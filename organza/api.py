@@ -18,7 +18,7 @@ from organza import __version__, evaluation, pretrained, report
 from organza import scores as of_a_run
 from organza.data import Data, open_data
 from organza.decision import Decision, decide, fastest, fitting, fulfils, lengthened, measure, one_length, prepare
-from organza.device import pick_device
+from organza.device import keep_freed, pick_device
 from organza.distributed import first, join, rank, restarts
 from organza.evaluation import Evaluation
 from organza.game import Game
@@ -319,6 +319,7 @@ def evaluate(
     if fake is not None and best:
         raise ValueError("--best is of a run: it does not go with --fake")
     join()
+    keep_freed()
     names = [metrics] if isinstance(metrics, str) else None if metrics is None else [*metrics]
     common: dict[str, Any] = {
         "metrics": names,

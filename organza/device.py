@@ -97,12 +97,13 @@ def undisturbed(device: torch.device, threads: int = 0) -> Iterator[None]:
     """Leave the caller's default generators, and number of CPU threads, as they were found.
 
     Meanwhile cuDNN uses no kernel that adds up in any order, nor tries which is the fastest today, so that a run comes
-    to the same bits again.
+    to the same bits again.  Freed memory is kept from here on (:func:`keep_freed`).
 
     Arguments:
         device: Whose generators.
         threads: The number of threads to compute with meanwhile; 0 leaves it.
     """
+    keep_freed()
     before, cudnn = torch.get_num_threads(), torch.backends.cudnn
     anyhow, fastest = cudnn.deterministic, cudnn.benchmark
     drawn = torch.mps.get_rng_state() if device.type == "mps" else None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from organza.data import Data, Order
-from organza.device import capacity, keep_freed, seed_networks
+from organza.device import capacity, seed_networks
 from organza.distributed import add, agreed, gather, rank, spread, world
 from organza.ema import average, averaged
 from organza.game import Game
@@ -48,7 +48,6 @@ class State:
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
         check(game, training, data)
-        keep_freed()
         self.game = game.to(device).train()
         # Not on MPS, whose batch norm goes wrong in it (pytorch#175189).
         wanted = training.channels_last and device.type != "mps"
