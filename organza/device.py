@@ -60,8 +60,8 @@ def keep_freed() -> None:
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
     with suppress(AttributeError, OSError, TypeError):  # another system
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 2**28)
-        mallopt(trim_threshold, 2**31 - 1)
+        if mallopt(mmap_threshold, 2**28) or mallopt(mmap_threshold, 2**25):  # the most that older ones take
+            mallopt(trim_threshold, 2**31 - 1)
 
 
 def full(error: BaseException) -> bool:

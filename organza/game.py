@@ -128,8 +128,6 @@ class Game(nn.Module):
         self.joint = joint
         self.precision = precision
         self.paired = self.objective.paired or any(term.paired for term in terms)
-        # Found once: a walk through all modules after each move is a part of a small game's time.
-        self._adapting: Any = tuple(part for part in self.modules() if part is not self and hasattr(part, "adapt"))
 
     @property
     def players(self) -> dict[Player, nn.Module]:
@@ -313,5 +311,8 @@ class Game(nn.Module):
         A part must assign its buffers anew rather than write into them: the graph of fakes that both players' steps
         share is still alive at D's move.
         """
-        for part in self._adapting:
-            part.adapt(evidence)
+        for part in self.modules():
+            if part is not self and hasattr(
+                type(part), "adapt"
+            ):  # the class is asked, as a module's own search is slow
+                part.adapt(evidence)  # type: ignore[operator]

@@ -70,9 +70,40 @@ def test_values_and_derivatives_are_pytorchs(name, dtype, layout):
 )
 def test_where_windows_are_faster(x, w, places):
     form = bilinear.Convolution(x, w, (2, 2), (1, 1), 1)
-    filled = torch.empty(1), torch.empty(1)
-    assert "".join(p for i, p in enumerate("XWY") if form._by_windows(i, *filled)) == places
-    assert not form._by_windows(bilinear.W, *(t.double() for t in filled))
+    filled = {bilinear.X: torch.empty(1), bilinear.Y: torch.empty(1)}
+    assert "".join(p for i, p in enumerate("XWY") if form._by_windows(i, filled, None)) == places
+    assert not form._by_windows(bilinear.W, {at: t.double() for at, t in filled.items()}, None)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "bias", "stride"),
+    [
+        ((1, 128, 2, 2), (256, 64, 2, 2), (256,), 1),
+        ((1, 32, 6, 6), (4096, 64, 2, 2), (4096,), 6),
+        ((1, 64, 4, 4), (64, 64, 6, 6), (64,), 1),
+        ((1, 512, 2, 2), (256, 512, 2, 2), (1,), 1),
+    ],
+    ids=["many channels", "few channels", "small image", "bias"],
+)
+def test_what_does_not_fit_is_refused(x, w, bias, stride):
+    with pytest.raises(RuntimeError):
+        conv2d(torch.randn(x), torch.randn(w), torch.randn(bias), stride)
+    with pytest.raises(RuntimeError, match="output padding"):
+        conv_transpose2d(torch.randn(1, 256, 1, 1), torch.randn(256, 64, 4, 4), None, 1, 0, 1)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_no_example_has_gradients_of_zero(onednn, monkeypatch):
+    if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: onednn)
+    for layer, shape in (
+        (Conv2d(64, 32, 3), (0, 64, 5, 5)),
+        (Conv2d(1, 32, 3), (0, 1, 5, 5)),
+        (Linear(64, 64), (0, 64)),
+    ):
+        layer(torch.randn(shape)).sum().backward()
+        assert not layer.weight.grad.any()
 
 
 @pytest.mark.parametrize("onednn", [False, True])
@@ -80,6 +111,7 @@ def test_matrix_products_by_either_library(onednn, monkeypatch):
     if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("this PyTorch has no oneDNN")
     monkeypatch.setattr(bilinear, "_by_onednn", lambda: onednn)
+    monkeypatch.setattr(bilinear, "native", lambda x, w: False)
     torch.manual_seed(0)
     tensors = [torch.randn(40, 33), torch.randn(50, 33), torch.randn(50)]
     u, v = torch.randn(40, 50), [torch.randn_like(t) for t in tensors]

@@ -81,7 +81,7 @@ class Convolution(NamedTuple):
     def solve(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         layout = _layout(*filled.values())
         filled = {at: tensor.contiguous(memory_format=layout) for at, tensor in filled.items()}
-        if self._by_windows(place, *filled.values()):
+        if self._by_windows(place, filled, bias):
             return self._of_windows(place, filled, bias)
         if place == Y:
             return functional.conv2d(filled[X], filled[W], bias, self.stride, self.padding, 1, self.groups)
@@ -95,13 +95,16 @@ class Convolution(NamedTuple):
         found = every[place]
         return found if bias is None else found.add_(bias[:, None, None])
 
-    def _by_windows(self, place: int, *filled: Tensor) -> bool:
-        """Whether a product of w with all windows of x is faster, in float32 on a CPU.
+    def _by_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> bool:
+        """Whether a product of w with all windows of x is faster, in float32 on a CPU, and all fits together.
 
         oneDNN goes through all weights for each few pixels, which takes the longer the more weights and the fewer
         pixels there are, and makes an x of one channel in vectors of many.  A rule, as in :func:`_by_onednn`.
         """
-        if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled):
+        if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled.values()):
+            return False
+        fits = self.x[1] == self.w[1] and (place != Y or bias is None or bias.shape == self.w[:1])
+        if not fits or min(self.shape(Y)) < 1:
             return False
         size, _, *sides = self.shape(Y)
         weights, pixels = math.prod(self.w), size * math.prod(sides)
@@ -208,6 +211,7 @@ def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
     if native(x, w):
         return functional.linear(x, w, bias)
+    x, w, bias = _lowered(x, w, bias)
     if x.ndim != 2:
         return linear(x.reshape(-1, w.shape[1]), w, bias).view(*x.shape[:-1], w.shape[0])
     return contract(Matrix(len(x), w.shape[1], w.shape[0]), Y, {X: x, W: w}, bias)
@@ -238,12 +242,13 @@ def conv_transpose2d(
     groups: int = 1,
 ) -> Tensor:
     """Return the transposed convolution, as :func:`torch.nn.functional.conv_transpose2d` does."""
-    if transformed() or x.shape[-3] != w.shape[0]:  # what does not fit, PyTorch says better
+    stride, padding, more = _pair(stride), _pair(padding), _pair(output_padding)
+    fits = x.shape[-3] == w.shape[0] and all(m < s for m, s in zip(more, stride, strict=True))
+    if transformed() or not fits:  # PyTorch says better what does not fit
         return functional.conv_transpose2d(x, w, bias, stride, padding, output_padding, groups)
     x, w, bias = _lowered(x, w, bias)
     if x.ndim == 3:
         return conv_transpose2d(x[None], w, bias, stride, padding, output_padding, groups)[0]
-    stride, padding, more = _pair(stride), _pair(padding), _pair(output_padding)
     sides = zip(x.shape[2:], w.shape[2:], stride, padding, more, strict=True)
     size = (len(x), w.shape[1] * groups, *((n - 1) * s - 2 * p + k + o for n, k, s, p, o in sides))
     return contract(Convolution(size, tuple(w.shape), stride, padding, groups), X, {W: w, Y: x}, bias)
@@ -284,7 +289,7 @@ def native(x: Tensor, w: Tensor) -> bool:
         return True
     if torch.is_autocast_enabled("cpu") or x.shape[-1] != w.shape[1]:
         return True
-    rows = x.numel() // w.shape[1]
+    rows = math.prod(x.shape[:-1])
     return min(rows, *w.shape) < 16 or rows * w.numel() < 2**22
 
 
@@ -331,7 +336,8 @@ def _layout(*tensors: Tensor) -> torch.memory_format:
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """Return a b^T + bias of a (m, k) and b (n, k), whatever their strides."""
-    if not (_by_onednn() and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"):
+    few = min(a.shape[0], b.shape[0], a.shape[1]) < 16
+    if few or not (_by_onednn() and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"):
         return functional.linear(a, b, bias)
     if not (b.is_contiguous() or b.t().is_contiguous()):
         b = b.contiguous()  # for rows with gaps between them oneDNN has a loop a thousand times slower
