@@ -34,6 +34,7 @@ GUIDES = (
     "reliability",
     "data",
     "json",
+    "gpu",
 )
 NAMES = ("README.md", *(f"docs/{name}.md" for name in GUIDES))
 DOCUMENTS = [path for path in map(ROOT.joinpath, NAMES) if path.exists()]
@@ -187,6 +188,33 @@ def test_every_command_works(path: Path) -> None:
         if (said := refused(command)) != shown:
             wrong.append(f"organza {shlex.join(command.words)}: {said or 'works'}")
     assert not wrong, "\n".join(wrong)
+
+
+def options(text: str) -> Iterator[tuple[Path, set[str]]]:
+    """The programs of this repository that are run in blocks of code and lines, and their options."""
+    lines = spans(text)
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        lines += block.replace("\\\n", " ").splitlines()
+    for line in lines:
+        if found := re.search(r"python ((?:benchmarks|scripts)/\w+\.py)(.*)", line):
+            yield ROOT / found[1], set(re.findall(r"(?<= )--[\w-]+", found[2]))
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda path: path.name
+)
+def test_every_benchmark_has_its_options(path: Path) -> None:
+    for program, given in options(path.read_text(encoding="utf-8")):
+        source = program.read_text(encoding="utf-8")
+        assert not [option for option in given if f'"{option}"' not in source], program.name
+
+
+def test_options_are_found() -> None:
+    text = "Run `python\nbenchmarks/a.py X --one 1\n--two` or\n```bash\npython scripts/b.py \\\n  --three-4\n```\n"
+    assert [(path.name, given) for path, given in options(text)] == [
+        ("a.py", {"--one", "--two"}),
+        ("b.py", {"--three-4"}),
+    ]
 
 
 @every
