@@ -243,8 +243,7 @@ def settled() -> float:
 def main() -> None:
     name, threads, device, *sides = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    n = 60_000 if int(sides[-1]) < 64 else 6_000
-    step = PROGRAMS[name](torch.rand(n, *map(int, sides)) * 2 - 1, device)
+    step = PROGRAMS[name](torch.rand(60_000, *map(int, sides)) * 2 - 1, device)
     for line in sys.stdin:
         print(pace(step, float(line)), flush=True)
 

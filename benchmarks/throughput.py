@@ -142,24 +142,17 @@ def floor(state: State) -> dict[str, float]:
 @contextmanager
 def eager(name: str, given: argparse.Namespace) -> Iterator[Callable[[float], float]]:
     """The plain program in a process of its own, whose C library and PyTorch are as people find them."""
-    sides = [str(side) for side in SHAPES[name]]
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("eager.py")),
-        name,
-        str(given.threads),
-        given.device,
-        *sides,
-    ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdin is not None and program.stdout is not None
+    program = str(Path(__file__).with_name("eager.py"))
+    command = [sys.executable, program, name, str(given.threads), given.device, *map(str, SHAPES[name])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as plain:
+        assert plain.stdin is not None and plain.stdout is not None
 
         def paced(seconds: float) -> float:
-            print(seconds, file=program.stdin, flush=True)
-            return float(program.stdout.readline())
+            print(seconds, file=plain.stdin, flush=True)
+            return float(plain.stdout.readline())
 
         yield paced
-        program.stdin.close()
+        plain.stdin.close()
 
 
 def used(step: Step) -> float:

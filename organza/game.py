@@ -312,7 +312,6 @@ class Game(nn.Module):
         share is still alive at D's move.
         """
         for part in self.modules():
-            if part is not self and hasattr(
-                type(part), "adapt"
-            ):  # the class is asked, as a module's own search is slow
+            # The class is asked: a module's own search for a name that it lacks is slow.
+            if part is not self and hasattr(type(part), "adapt"):
                 part.adapt(evidence)  # type: ignore[operator]

@@ -88,6 +88,9 @@ def test_where_windows_are_faster(x, w, places):
 def test_what_does_not_fit_is_refused(x, w, bias, stride):
     with pytest.raises(RuntimeError):
         conv2d(torch.randn(x), torch.randn(w), torch.randn(bias), stride)
+
+
+def test_too_much_output_padding_is_refused():
     with pytest.raises(RuntimeError, match="output padding"):
         conv_transpose2d(torch.randn(1, 256, 1, 1), torch.randn(256, 64, 4, 4), None, 1, 0, 1)
 
@@ -173,6 +176,31 @@ def test_only_what_is_asked_for_is_computed(native, monkeypatch):
         assert products.new() == 3
         y.backward(inputs=[layers[0].weight])
         assert products.new() == 2  # through the last layer, and the weight
+
+
+def test_places_that_are_open_are_those_asked_for(monkeypatch):
+    """The same of our own nodes: which contraction, one for each that is computed."""
+    monkeypatch.setattr(bilinear, "native", lambda x, w: False)
+    places, solve = [], bilinear.Matrix.solve
+
+    def counting(self, place, filled, bias):
+        places.append(place)
+        return solve(self, place, filled, bias)
+
+    monkeypatch.setattr(bilinear.Matrix, "solve", counting)
+    layers = nn.Sequential(Linear(8, 8), Rectifier(0.2), Linear(8, 8))
+    x = torch.randn(4, 8, requires_grad=True)
+    y = layers(x).sum()
+    assert places == [bilinear.Y] * 2
+    places.clear()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    assert places == [bilinear.X] * 2
+    places.clear()
+    slope.square().sum().backward(inputs=list(layers.parameters()), retain_graph=True)
+    assert sorted(places) == [bilinear.W, bilinear.W, bilinear.Y]
+    places.clear()
+    y.backward(inputs=[layers[0].weight])
+    assert sorted(places) == [bilinear.X, bilinear.W]
 
 
 @pytest.mark.parametrize(("size", "own"), [(15, True), (100, True), (200, False)])

@@ -103,21 +103,21 @@ class Convolution(NamedTuple):
         """
         if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled.values()):
             return False
-        fits = self.x[1] == self.w[1] and (place != Y or bias is None or bias.shape == self.w[:1])
-        if not fits or min(self.shape(Y)) < 1:
+        size, outputs, *sides = self.shape(Y)
+        fits = self.x[1] == self.w[1] and (place != Y or bias is None or bias.shape == (outputs,))
+        if not fits or min(size, outputs, *sides) < 1:
             return False
-        size, _, *sides = self.shape(Y)
         weights, pixels = math.prod(self.w), size * math.prod(sides)
-        gray = place == X and self.x[1] == 1 and math.prod(self.w[2:]) <= self.w[0]
+        gray = place == X and self.x[1] == 1 and math.prod(self.w[2:]) <= outputs
         many = weights >= pixels * (64 if place == W else 8192)
         return (gray or many) and pixels * math.prod(self.w[1:]) <= 2**24
 
     def _of_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         """The tensor at the open place by a product; its rows are a window (h w C), weights and a pixel of y (C')."""
-        outputs, channels, h, w = self.w
-        (down, right), (top, left), size, sides = self.stride, self.padding, self.x[0], self.shape(Y)[2:]
         if place == X:
             return self._overlapping(filled[W], filled[Y], bias)
+        (_, channels, h, w), (size, outputs, *sides) = self.w, self.shape(Y)
+        (down, right), (top, left) = self.stride, self.padding
         x = functional.pad(filled[X].permute(0, 2, 3, 1), (0, 0, left, left, top, top)).contiguous()
         b, i, j, _ = x.stride()
         windows = x.as_strided((size, *sides, h, w, channels), (b, down * i, right * j, i, j, 1))
@@ -290,7 +290,7 @@ def native(x: Tensor, w: Tensor) -> bool:
     if torch.is_autocast_enabled("cpu") or x.shape[-1] != w.shape[1]:
         return True
     rows = math.prod(x.shape[:-1])
-    return min(rows, *w.shape) < 16 or rows * w.numel() < 2**22
+    return rows * w.numel() < 2**22
 
 
 def transformed() -> bool:

@@ -61,8 +61,7 @@ class _Rectify(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         if g is None:
             return None, None, None
-        further = torch.is_grad_enabled()  # another node only where somebody will go on from it
-        masked = _Masked.apply if further else _masked
+        masked = _Masked.apply if torch.is_grad_enabled() else _masked  # a node only where somebody will go on from it
         return masked(g, y.detach(), ctx.slope), None, None
 
 
