@@ -99,7 +99,7 @@ class Convolution(NamedTuple):
         """Whether a product of w with all windows of x is faster, in float32 on a CPU, and all fits together.
 
         oneDNN goes through all weights for each few pixels, which takes the longer the more weights and the fewer
-        pixels there are, and makes an x of one channel in vectors of many.  A rule, as in :func:`_by_onednn`.
+        pixels there are, and makes an x of few channels in vectors of many.  A rule, as in :func:`_by_onednn`.
         """
         if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled.values()):
             return False
@@ -108,9 +108,10 @@ class Convolution(NamedTuple):
         if not fits or min(size, outputs, *sides) < 1:
             return False
         weights, pixels = math.prod(self.w), size * math.prod(sides)
-        gray = place == X and self.x[1] == 1 and math.prod(self.w[2:]) <= outputs
-        many = weights >= pixels * (64 if place == W else 8192)
-        return (gray or many) and pixels * math.prod(self.w[1:]) <= 2**24
+        window = math.prod(self.w[1:])
+        few = place == X and window <= outputs  # the windows take no more memory than y
+        many = weights >= pixels * (256 if place == W else 8192)
+        return (few or many) and pixels * window <= 2**24
 
     def _of_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         """The tensor at the open place by a product; its rows are a window (h w C), weights and a pixel of y (C')."""
@@ -132,7 +133,7 @@ class Convolution(NamedTuple):
         """x as the sum of the windows that each pixel of y fills."""
         outputs, channels, h, w = self.w
         (down, right), (top, left), (size, _, up, across) = self.stride, self.padding, self.shape(Y)
-        if channels == 1:
+        if channels <= 2:
             windows = weights.flatten(1).t() @ y.flatten(2)  # (B, h w, H' W')
             x = functional.fold(windows, self.x[2:], (h, w), 1, self.padding, self.stride)
         else:

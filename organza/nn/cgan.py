@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from organza.nn.bilinear import Linear
 from organza.nn.condition import vector
-from organza.nn.layers import Largest, Unit, kept, marginal, numel, share, uniform
-from organza.nn.mask import rectify
+from organza.nn.layers import Unit, kept, marginal, numel, share, uniform
+from organza.nn.mask import Largest, rectify
 
 __all__ = ["CGANDiscriminator", "CGANGenerator"]
 

@@ -15,7 +15,6 @@ from organza.nn.mask import Dropout, Rectifier
 
 __all__ = [
     "Fourier",
-    "Largest",
     "SpectralConv2d",
     "SpectralLinear",
     "Unit",
@@ -106,21 +105,6 @@ def _exact(x: Tensor) -> AbstractContextManager[None]:
     kind = x.device.type
     asked = not x.is_meta and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if asked else nullcontext()
-
-
-class Largest(nn.Module):
-    """The largest of each unit's pieces: (B, pieces units, ...) -> (B, units, ...)."""
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__()
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        largest: Tensor = x.unflatten(1, (self.pieces, -1)).amax(1)
-        return largest
-
-    def extra_repr(self) -> str:
-        return f"pieces={self.pieces}"
 
 
 class SpectralConv2d(nn.Conv2d):

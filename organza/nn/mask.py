@@ -1,4 +1,4 @@
-r"""Layers that multiply by a mask: rectifiers and dropout.
+r"""Layers that multiply by a mask: rectifiers, maxout and dropout.
 
 .. math:: y = x \odot m, \qquad \frac{\partial}{\partial x} \langle g, y \rangle = g \odot m
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from organza.nn.bilinear import transformed
 
-__all__ = ["Dropout", "Rectifier", "rectify"]
+__all__ = ["Dropout", "Largest", "Rectifier", "rectify"]
 
 
 def rectify(x: Tensor, slope: float = 0.0, inplace: bool = False) -> Tensor:
@@ -89,17 +89,57 @@ def _masked(g: Tensor, y: Tensor, slope: float) -> Tensor:
     return masked
 
 
+class Largest(nn.Module):
+    """Maxout: the largest of each unit's pieces, (B, pieces units, ...) -> (B, units, ...).
+
+    Of pieces that are equal each takes the whole gradient.
+
+    Arguments:
+        pieces: The pieces of each unit, from one unit to the next: piece i of unit j is channel i units + j.
+    """
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(1, (self.pieces, -1))
+        y: Tensor = x.amax(1) if transformed() else _Largest.apply(x)  # type: ignore[no-untyped-call]
+        return y
+
+    def extra_repr(self) -> str:
+        return f"pieces={self.pieces}"
+
+
+class _Largest(torch.autograd.Function):
+    """amax(1), whose own gradient compares: see :class:`Dropout`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.amax(1)
+        ctx.save_for_backward(x, y)
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> Tensor | None:
+        x, y = (saved.detach() for saved in ctx.saved_tensors)
+        return None if g is None else g.unsqueeze(1) * (x - y.unsqueeze(1)).sign_().add_(1)  # 0 or -1, plus 1
+
+
 class Dropout(nn.Dropout):
     r"""Each unit is 0 with probability p, while training, and the others grow by 1 / (1 - p).
 
-    On a CPU the mask is cut from random words of 64 bits, four units from each, which is several times faster than
-    PyTorch's; p is rounded to a multiple of :math:`2^{-16}`.
+    On a CPU a unit is 0 if its random byte is below a threshold, one of the two that are next to 256 p: the layer draws
+    which at each call, so that the probability is p.  A byte tells enough, as all units of a call share the threshold.
+    This is several times faster than PyTorch's own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.device.type != "cpu":
+        if not (self.training and 0 < self.p < 1 and x.device.type == "cpu"):
             return functional.dropout(x, self.p, self.training)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: x.numel()] >= round(self.p * 2**16) - 2**15
-        # A product, as masked_fill goes through memory one by one.
-        return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - self.p))
+        words = torch.empty(1 + -(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        threshold = (round(self.p * 2**64) + (int(words[-1]) & 2**56 - 1)) >> 56
+        numbers = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
+        # By arithmetic, as comparisons and what they say go through memory one by one.
+        return x * numbers.sub_(threshold - 1).clamp_(0, 1).mul_(1 / (1 - self.p))

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from organza.nn.bilinear import Conv2d, ConvTranspose2d, Linear
-from organza.nn.layers import Largest, Unit, image, kept, marginal, numel, uniform
-from organza.nn.mask import Rectifier
+from organza.nn.layers import Unit, image, kept, marginal, numel, uniform
+from organza.nn.mask import Largest, Rectifier
 
 __all__ = ["MaxoutConvDiscriminator", "MaxoutDiscriminator", "RectifierConvGenerator", "RectifierGenerator"]
 
