@@ -11,8 +11,8 @@ convolution goes over groups one by one and transposes batch and channels, at 2 
 
 A transposed convolution is the form of a convolution with x open.
 
-Autograd computes a node's gradients all together, needed or not.  Here each argument has a node of its own, so that
-what is not asked for (D's weights in G's move, or in a slope) is not computed.
+Autograd has a node written in Python compute all its gradients, needed or not.  Here it is asked which are, so that
+the others (D's weights in G's move, or in a slope) cost nothing.
 
 PyTorch's own linear layer needs none of this, and its nodes are quicker to build.  It is left only where oneDNN
 multiplies matrices faster (see :func:`native`).
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -96,22 +96,11 @@ class Convolution(NamedTuple):
         return found if bias is None else found.add_(bias[:, None, None])
 
     def _by_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> bool:
-        """Whether a product of w with all windows of x is faster, in float32 on a CPU, and all fits together.
-
-        oneDNN goes through all weights for each few pixels, which takes the longer the more weights and the fewer
-        pixels there are, and makes an x of few channels in vectors of many.  A rule, as in :func:`_by_onednn`.
-        """
-        if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled.values()):
+        """Whether a product of w with all windows of x is faster, in float32 on a CPU, and all fits together."""
+        if not _worth_windows(self, place):
             return False
-        size, outputs, *sides = self.shape(Y)
-        fits = self.x[1] == self.w[1] and (place != Y or bias is None or bias.shape == (outputs,))
-        if not fits or min(size, outputs, *sides) < 1:
-            return False
-        weights, pixels = math.prod(self.w), size * math.prod(sides)
-        window = math.prod(self.w[1:])
-        few = place == X and window <= outputs  # the windows take no more memory than y
-        many = weights >= pixels * (256 if place == W else 8192)
-        return (few or many) and pixels * window <= 2**24
+        plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in filled.values())
+        return plain and (place != Y or bias is None or bias.shape == self.w[:1])
 
     def _of_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         """The tensor at the open place by a product; its rows are a window (h w C), weights and a pixel of y (C')."""
@@ -148,64 +137,65 @@ class Convolution(NamedTuple):
         return x if bias is None else x.add_(bias[:, None, None])
 
 
+@lru_cache(maxsize=1024)
+def _worth_windows(form: Convolution, place: int) -> bool:
+    """Whether windows are faster for these shapes.
+
+    oneDNN goes through all weights for each few pixels, which takes the longer the more weights and the fewer pixels
+    there are, and makes an x of few channels in vectors of many.  A rule, as in :func:`_by_onednn`.
+    """
+    size, outputs, *sides = form.shape(Y)
+    if form.groups > 1 or form.x[1] != form.w[1] or min(size, outputs, *sides) < 1:
+        return False
+    weights, pixels, window = math.prod(form.w), size * math.prod(sides), math.prod(form.w[1:])
+    few = place == X and window <= outputs  # the windows take no more memory than y
+    many = weights >= pixels * (256 if place == W else 8192)
+    return (few or many) and pixels * window <= 2**24
+
+
 def contract(form: Form, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
     """Return the tensor at the open place, a differentiable function of the others and of the bias."""
-    given = [t for t in (*filled.values(), bias) if t is not None and t.requires_grad]
-    if not given or not torch.is_grad_enabled():
-        return form.solve(place, filled, bias)
-    edges = []
-    for at, moving in filled.items():
-        if moving.requires_grad:
-            other = tuple(t for i, t in filled.items() if i != at)
-            edges.append(_Edge.apply(moving, form, at, place, other))  # type: ignore[no-untyped-call]
-    if bias is not None and bias.requires_grad:
-        edges.append(_Shift.apply(bias, form.shape(place)))  # type: ignore[no-untyped-call]
-    y: Tensor = _Value.apply(form, place, filled, bias, *edges)  # type: ignore[no-untyped-call]
+    first, second = (at for at in (X, W, Y) if at != place)
+    y: Tensor = _Contraction.apply(form, place, filled[first], filled[second], bias)  # type: ignore[no-untyped-call]
     return y
 
 
-class _Value(torch.autograd.Function):
-    """The contraction's value; each of the edges takes its whole gradient."""
+class _Contraction(torch.autograd.Function):
+    """The tensor at the open place, for those at the two others in their order."""
 
     @staticmethod
-    def forward(ctx: Any, form: Form, place: int, filled: dict[int, Tensor], bias: Any, *edges: Tensor) -> Tensor:
+    def forward(ctx: Any, form: Form, place: int, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.form, ctx.place = form, place
         ctx.set_materialize_grads(False)
-        return form.solve(place, filled, bias)
+        by_a, by_b = ctx.needs_input_grad[2:4]
+        ctx.save_for_backward(a if by_b else None, b if by_a else None)
+        first, second = (at for at in (X, W, Y) if at != place)
+        return form.solve(place, {first: a, second: b}, bias)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
-        return None, None, None, None, *((g,) * (len(ctx.needs_input_grad) - 4))
-
-
-class _Edge(torch.autograd.Function):
-    """The contraction as a function of one argument: the way of its gradient, without a value."""
-
-    @staticmethod
-    def forward(ctx: Any, moving: Tensor, form: Form, at: int, place: int, other: tuple[Tensor]) -> Tensor:
-        ctx.form, ctx.at, ctx.place = form, at, place
-        ctx.save_for_backward(*other)
-        ctx.set_materialize_grads(False)
-        return moving.new_empty(()).expand(form.shape(place))  # nobody reads it
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        slopes: list[Tensor | None] = [None] * 5
         if g is None:
-            return None, None, None, None, None
-        (other,) = ctx.saved_tensors
-        return contract(ctx.form, ctx.at, {ctx.place: g, 3 - ctx.at - ctx.place: other}), None, None, None, None
+            return tuple(slopes)
+        a, b = ctx.saved_tensors
+        first, second = (at for at in (X, W, Y) if at != ctx.place)
+        if _wanted(ctx, 0):
+            slopes[2] = contract(ctx.form, first, {ctx.place: g, second: b})
+        if _wanted(ctx, 1):
+            slopes[3] = contract(ctx.form, second, {ctx.place: g, first: a})
+        if _wanted(ctx, 2):
+            slopes[4] = g.sum([i for i in range(g.ndim) if i != 1])
+        return tuple(slopes)
 
 
-class _Shift(torch.autograd.Function):
-    """The bias of each channel: the way of its gradient, without a value."""
-
-    @staticmethod
-    def forward(ctx: Any, bias: Tensor, shape: tuple[int, ...]) -> Tensor:
-        ctx.set_materialize_grads(False)
-        return bias.new_empty(()).expand(shape)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
-        return None if g is None else g.sum([i for i in range(g.ndim) if i != 1]), None
+def _wanted(ctx: Any, tensor: int) -> bool:
+    """Whether the backward pass now on its way needs the gradient of a node's tensor."""
+    if not ctx.needs_input_grad[2 + tensor]:
+        return False
+    try:
+        return torch._C._will_engine_execute_node(ctx.next_functions[tensor][0])
+    except RuntimeError:  # of a leaf that autograd.grad asks for it will not say so
+        return True
 
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
