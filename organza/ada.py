@@ -215,9 +215,19 @@ def _geometric(x: Tensor, p: Tensor, draw: Draw) -> Tensor:
     # Of (row, column), the inverse of R(last) diag(1 / wide, wide) R(first) size.
     squeeze = torch.stack([wide, 1 / wide], 1).diag_embed()  # (B, 2, 2)
     A = _rotation(-first) @ squeeze @ _rotation(-last) / size[:, None, None]  # (B, 2, 2)
+    move = 0.125 * v[:, 2:] * on[:, 4:]  # (B, 2), as shares of the sides
+    some = on.any(1)
+    if x.device.type != "cpu":  # to ask which is to wait
+        return _warped(x, A, move).where(some[:, None, None, None], x)
+    rows = some.nonzero().squeeze(1)
+    return x.index_copy(0, rows, _warped(x[rows], A[rows], move[rows])) if len(rows) else x
+
+
+def _warped(x: Tensor, A: Tensor, move: Tensor) -> Tensor:
+    """Images whose pixels come from A (i - move), seen from the middle, with A (B, 2, 2) and move (B, 2)."""
     sides = x.shape[2:]
     ups, downs, points = zip(*(_filters(side, x.device, x.dtype) for side in sides), strict=True)
-    q = [points[k] - 0.125 * sides[k] * (v[:, 2 + k] * on[:, 4])[:, None] for k in (0, 1)]  # (B, 2H + 10), of W
+    q = [points[k] - sides[k] * move[:, k, None] for k in (0, 1)]  # (B, 2H + 10), of W
     grid = []
     for k in (1, 0):  # columns first
         found = A[:, k, 0, None, None] * q[0][:, :, None] + A[:, k, 1, None, None] * q[1][:, None]
@@ -226,7 +236,7 @@ def _geometric(x: Tensor, p: Tensor, draw: Draw) -> Tensor:
     fine = ups[0] @ x @ ups[1].T  # (B, C, 2H, 2W)
     warped: Tensor = _Sample.apply(fine, torch.stack(grid, 3))  # type: ignore[no-untyped-call]
     back: Tensor = downs[0] @ warped @ downs[1].T  # (B, C, H, W), of (B, C, 2H + 10, 2W + 10)
-    return back.where(on.any(1)[:, None, None, None], x)
+    return back
 
 
 def _color(x: Tensor, p: Tensor, draw: Draw) -> Tensor:

@@ -236,6 +236,14 @@ def test_first_and_second_derivatives_are_finite_differences(policy, channels):
     assert gradgradcheck(lambda x: augmented(x, *policy).sin(), (x,))  # affine in x: a curvature behind them
 
 
+def test_derivatives_where_some_images_alone_are_warped():
+    x = images(4, 1, 4, 5).requires_grad_()
+    changed = (augmented(x, "geometric", p=0.1) != x).flatten(1).any(1)
+    assert changed.any() and not changed.all()
+    assert gradcheck(lambda x: augmented(x, "geometric", p=0.1), (x,))
+    assert gradgradcheck(lambda x: augmented(x, "geometric", p=0.1).sin(), (x,))
+
+
 @every_group
 def test_each_example_keeps_to_itself(policy):
     x = images(3, 3, 6, 5).requires_grad_()
