@@ -94,6 +94,43 @@ def test_what_does_not_fit_is_refused(x, w, bias, stride):
         conv2d(torch.randn(x), torch.randn(w), torch.randn(bias), stride)
 
 
+@pytest.mark.parametrize(
+    ("y", "w", "stride", "padding"),
+    [
+        ((2, 64, 4, 4), (64, 3, 4, 4), 2, -1),
+        ((2, 8, 1, 1), (8, 3, 1, 1), 1, 1),
+        ((2, 64, 2, 2), (64, 3, 2, 2), 1, 2),
+        ((2, 64, 4, 4), (64, 3, 0, 4), 1, 0),
+    ],
+    ids=["negative padding", "no pixel", "less than none", "no window"],
+)
+def test_what_cannot_be_transposed_is_refused(y, w, stride, padding):
+    with pytest.raises(RuntimeError):
+        conv_transpose2d(torch.randn(y), torch.randn(w), None, stride, padding)
+
+
+def test_a_compiler_sees_pytorchs_own_layers(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: True)
+    dense = (nn.Flatten(), Linear(128, 8), Largest(2), Dropout(0.5))
+    seen, ahead = set(), [nn.Sequential(Conv2d(3, 8, 4, 2, 1), Rectifier(0.2), *dense)(torch.randn(4, 3, 8, 8)).grad_fn]
+    while ahead:
+        node = ahead.pop()
+        seen.add(type(node).__name__.strip("01"))
+        ahead += [after for after, _ in node.next_functions if after is not None]
+    assert {"ConvolutionBackward", "LeakyReluBackward", "AddmmBackward", "AmaxBackward", "MulBackward"} <= seen
+    assert not any(name.startswith("_") for name in seen)
+
+
+@pytest.mark.slow
+def test_a_program_is_exported_for_batches_of_any_size():
+    convolutions = [Conv2d(3, 8, 4, 2, 1), Rectifier(0.2), ConvTranspose2d(8, 3, 4, 2, 1), nn.Flatten()]
+    layers, batch = nn.Sequential(*convolutions, Linear(192, 8), Largest(2)), torch.export.Dim("batch")
+    program = torch.export.export(layers, (torch.randn(4, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    x = torch.randn(7, 3, 8, 8)
+    torch.testing.assert_close(program.module()(x), layers(x))
+
+
 def test_too_much_output_padding_is_refused():
     with pytest.raises(RuntimeError, match="output padding"):
         conv_transpose2d(torch.randn(1, 256, 1, 1), torch.randn(256, 64, 4, 4), None, 1, 0, 1)
@@ -218,6 +255,22 @@ def test_large_products_alone_are_worth_other_nodes(size, own, monkeypatch):
     assert bilinear.native(x, w)
 
 
+def test_a_bias_of_another_size_is_pytorchs_to_judge(monkeypatch):
+    monkeypatch.setattr(bilinear, "_by_onednn", lambda: True)
+    x, w = torch.randn(200, 200), torch.randn(200, 200)
+    assert torch.equal(linear(x, w, torch.ones(1)), F.linear(x, w, torch.ones(1)))
+    with pytest.raises(RuntimeError):
+        linear(x, w, torch.ones(3))
+
+
+def test_an_engine_that_does_not_say_gets_all(monkeypatch):
+    monkeypatch.setattr(bilinear, "native", lambda x, w: False)
+    monkeypatch.setattr(torch._C, "_will_engine_execute_node", lambda node: False)
+    layer, x = Linear(8, 8), torch.randn(4, 8, requires_grad=True)
+    layer(x).sum().backward()
+    assert all(t.grad is not None for t in (x, layer.weight, layer.bias))
+
+
 def test_without_gradients_nothing_is_kept():
     x = torch.randn(4, 8)
     layer = Linear(8, 8)
@@ -337,4 +390,4 @@ def test_maxout():
     assert torch.equal(ours, theirs)
     tied = torch.ones(1, 4, requires_grad=True)
     (g,) = torch.autograd.grad(Largest(2)(tied).sum(), tied)
-    assert torch.equal(g, torch.ones_like(tied))
+    assert torch.equal(g, torch.full_like(tied, 0.5))

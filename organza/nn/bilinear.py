@@ -11,8 +11,8 @@ convolution goes over groups one by one and transposes batch and channels, at 2 
 
 A transposed convolution is the form of a convolution with x open.
 
-Autograd has a node written in Python compute all its gradients, needed or not.  Here it is asked which are, so that
-the others (D's weights in G's move, or in a slope) cost nothing.
+Autograd has a node written in Python compute all its gradients, needed or not.  Here the engine is asked which are, so
+that the others (D's weights in G's move, or in a slope) cost nothing.
 
 PyTorch's own linear layer needs none of this, and its nodes are quicker to build.  It is left only where oneDNN
 multiplies matrices faster (see :func:`native`).
@@ -33,6 +33,7 @@ from torch.nn import functional
 __all__ = ["Conv2d", "ConvTranspose2d", "Linear", "conv2d", "conv_transpose2d", "linear", "transformed"]
 
 X, W, Y = range(3)  # the places
+_OTHERS = ((W, Y), (X, Y), (X, W))
 
 
 class Form(Protocol):
@@ -97,10 +98,11 @@ class Convolution(NamedTuple):
 
     def _by_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> bool:
         """Whether a product of w with all windows of x is faster, in float32 on a CPU, and all fits together."""
-        if not _worth_windows(self, place):
+        if self.groups > 1 or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in filled.values()):
             return False
-        plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in filled.values())
-        return plain and (place != Y or bias is None or bias.shape == self.w[:1])
+        if place == Y and bias is not None and bias.shape != self.w[:1]:
+            return False
+        return _worth_windows(self, place)
 
     def _of_windows(self, place: int, filled: dict[int, Tensor], bias: Tensor | None) -> Tensor:
         """The tensor at the open place by a product; its rows are a window (h w C), weights and a pixel of y (C')."""
@@ -145,7 +147,8 @@ def _worth_windows(form: Convolution, place: int) -> bool:
     there are, and makes an x of few channels in vectors of many.  A rule, as in :func:`_by_onednn`.
     """
     size, outputs, *sides = form.shape(Y)
-    if form.groups > 1 or form.x[1] != form.w[1] or min(size, outputs, *sides) < 1:
+    fits = form.x[1] == form.w[1] and min(size, *sides, *form.x[1:], *form.w) > 0 and min(form.padding) >= 0
+    if not fits:
         return False
     weights, pixels, window = math.prod(form.w), size * math.prod(sides), math.prod(form.w[1:])
     few = place == X and window <= outputs  # the windows take no more memory than y
@@ -155,8 +158,11 @@ def _worth_windows(form: Convolution, place: int) -> bool:
 
 def contract(form: Form, place: int, filled: dict[int, Tensor], bias: Tensor | None = None) -> Tensor:
     """Return the tensor at the open place, a differentiable function of the others and of the bias."""
-    first, second = (at for at in (X, W, Y) if at != place)
-    y: Tensor = _Contraction.apply(form, place, filled[first], filled[second], bias)  # type: ignore[no-untyped-call]
+    given = (*filled.values(), bias)
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)):
+        return form.solve(place, filled, bias)
+    a, b = (filled[at] for at in _OTHERS[place])
+    y: Tensor = _Contraction.apply(form, place, a, b, bias)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -169,8 +175,7 @@ class _Contraction(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         by_a, by_b = ctx.needs_input_grad[2:4]
         ctx.save_for_backward(a if by_b else None, b if by_a else None)
-        first, second = (at for at in (X, W, Y) if at != place)
-        return form.solve(place, {first: a, second: b}, bias)
+        return form.solve(place, dict(zip(_OTHERS[place], (a, b), strict=True)), bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -178,29 +183,35 @@ class _Contraction(torch.autograd.Function):
         if g is None:
             return tuple(slopes)
         a, b = ctx.saved_tensors
-        first, second = (at for at in (X, W, Y) if at != ctx.place)
-        if _wanted(ctx, 0):
-            slopes[2] = contract(ctx.form, first, {ctx.place: g, second: b})
-        if _wanted(ctx, 1):
+        first, second = _OTHERS[ctx.place]
+        by_a, by_b, by_bias = _wanted(ctx)
+        if by_b:  # a weight's first: the gradient of x need not wait meanwhile
             slopes[3] = contract(ctx.form, second, {ctx.place: g, first: a})
-        if _wanted(ctx, 2):
+        if by_a:
+            slopes[2] = contract(ctx.form, first, {ctx.place: g, second: b})
+        if by_bias:
             slopes[4] = g.sum([i for i in range(g.ndim) if i != 1])
         return tuple(slopes)
 
 
-def _wanted(ctx: Any, tensor: int) -> bool:
-    """Whether the backward pass now on its way needs the gradient of a node's tensor."""
-    if not ctx.needs_input_grad[2 + tensor]:
-        return False
+def _wanted(ctx: Any) -> list[bool]:
+    """Which gradients, of the two tensors and the bias, the backward pass now on its way needs."""
+    needs = list(ctx.needs_input_grad[2:])
+    wanted = [need and _reached(ctx.next_functions[i][0]) for i, need in enumerate(needs)]
+    return wanted if any(wanted) else needs  # an engine that came here wants one: that of RPC does not say which
+
+
+def _reached(node: Any) -> bool:
     try:
-        return torch._C._will_engine_execute_node(ctx.next_functions[tensor][0])
-    except RuntimeError:  # of a leaf that autograd.grad asks for it will not say so
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # it refuses to answer of a leaf that autograd.grad asks for
         return True
 
 
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x w^T + bias: (..., in), (out, in), (out,) -> (..., out)."""
-    if native(x, w):
+    fits = bias is None or bias.shape == w.shape[:1]  # or is to be spread, or refused
+    if native(x, w) or not fits:
         return functional.linear(x, w, bias)
     x, w, bias = _lowered(x, w, bias)
     if x.ndim != 2:
@@ -285,8 +296,8 @@ def native(x: Tensor, w: Tensor) -> bool:
 
 
 def transformed() -> bool:
-    """Whether one of torch.func's transforms (vmap, jvp ...) looks on: they know PyTorch's own layers."""
-    return bool(torch._C._are_functorch_transforms_active())
+    """Whether torch.compile, torch.export or a transform of torch.func looks on: they know PyTorch's own layers."""
+    return bool(torch._C._are_functorch_transforms_active()) or torch.compiler.is_compiling()
 
 
 def _lowered(*tensors: Tensor | None) -> Any:

@@ -2,8 +2,8 @@ r"""Layers that multiply by a mask: rectifiers, maxout and dropout.
 
 .. math:: y = x \odot m, \qquad \frac{\partial}{\partial x} \langle g, y \rangle = g \odot m
 
-The mask is constant almost everywhere, so that second derivatives end here.  PyTorch's rectifiers hand on a tensor of
-zeros instead, which then goes back through the network.
+(of maxout y is the sum of this over the pieces).  The mask is constant almost everywhere, so that second derivatives
+end here.  PyTorch's rectifiers hand on a tensor of zeros instead, which then goes back through the network.
 """
 
 from __future__ import annotations
@@ -92,10 +92,8 @@ def _masked(g: Tensor, y: Tensor, slope: float) -> Tensor:
 class Largest(nn.Module):
     """Maxout: the largest of each unit's pieces, (B, pieces units, ...) -> (B, units, ...).
 
-    Of pieces that are equal each takes the whole gradient.
-
     Arguments:
-        pieces: The pieces of each unit, from one unit to the next: piece i of unit j is channel i units + j.
+        pieces: The pieces of each unit; piece i of unit j is channel i units + j.
     """
 
     def __init__(self, pieces: int) -> None:
@@ -104,7 +102,9 @@ class Largest(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(1, (self.pieces, -1))
-        y: Tensor = x.amax(1) if transformed() else _Largest.apply(x)  # type: ignore[no-untyped-call]
+        if transformed() or not (torch.is_grad_enabled() and x.requires_grad):
+            return x.amax(1)
+        y: Tensor = _Largest.apply(x)  # type: ignore[no-untyped-call]
         return y
 
     def extra_repr(self) -> str:
@@ -112,7 +112,7 @@ class Largest(nn.Module):
 
 
 class _Largest(torch.autograd.Function):
-    """amax(1), whose own gradient compares: see :class:`Dropout`."""
+    """amax(1), whose own gradient, the same, is made by comparisons, number by number."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -123,23 +123,27 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> Tensor | None:
+        if g is None:
+            return None
         x, y = (saved.detach() for saved in ctx.saved_tensors)
-        return None if g is None else g.unsqueeze(1) * (x - y.unsqueeze(1)).sign_().add_(1)  # 0 or -1, plus 1
+        mask = (x - y.unsqueeze(1)).sign_().add_(1)  # -1 or 0, plus 1
+        slope: Tensor = g.unsqueeze(1) / mask.sum(1, keepdim=True) * mask  # pieces that are equal share
+        return slope
 
 
 class Dropout(nn.Dropout):
     r"""Each unit is 0 with probability p, while training, and the others grow by 1 / (1 - p).
 
-    On a CPU a unit is 0 if its random byte is below a threshold, one of the two that are next to 256 p: the layer draws
-    which at each call, so that the probability is p.  A byte tells enough, as all units of a call share the threshold.
-    This is several times faster than PyTorch's own.
+    On a CPU a unit is 0 if its random byte is below a threshold, one of the two that are next to 256 p: each call draws
+    which, so that the probability is p.  The units of a call share it: of a p below 1/256 many calls drop none.  This
+    is several times faster than PyTorch's own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and 0 < self.p < 1 and x.device.type == "cpu"):
+        if not (self.training and 0 < self.p < 1 and x.device.type == "cpu") or transformed():
             return functional.dropout(x, self.p, self.training)
         words = torch.empty(1 + -(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         threshold = (round(self.p * 2**64) + (int(words[-1]) & 2**56 - 1)) >> 56
         numbers = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
-        # By arithmetic, as comparisons and what they say go through memory one by one.
+        # PyTorch makes booleans, and numbers of them, one by one, and does arithmetic in vectors.
         return x * numbers.sub_(threshold - 1).clamp_(0, 1).mul_(1 / (1 - self.p))
