@@ -214,7 +214,7 @@ def on_the_sheet(job: Job) -> sheets.Sheet:
         G = nn.Sequential(lift, DCGANGenerator(128, shape, width=16))
         D = DCGANDiscriminator(shape, width=16, norm=False, dense=128, kernel=3)
     half = job.images // 2
-    rule = Adam(Linear(1e-3, 2e-5, images=half, hold=half), beta1=0.0, beta2=0.99)
+    rule = Adam(Linear(2e-3, 2e-5, images=half, hold=half), beta1=0.0, beta2=0.99)
     game = Game(G, D, Normal(2), NonSaturating(), (Lazy(R1(0.5), every=8),), joint=True)
     once = Alternating(fresh_noise=False)  # fakes made once serve both players
     model = played(game, job.what, rule, job.images, batch=32, moves=once, seed=job.seed)
@@ -228,7 +228,7 @@ def jobs(fast: bool) -> list[Job]:
     """All games, the longest first."""
     seeds = range(1 if fast else 2)
     return [
-        Job("sheet", "digits", 0, 40_000 if fast else 100_000),
+        Job("sheet", "digits", 0, 40_000 if fast else 70_000),
         *(Job("line", prior, seed, 800_000 if fast else 1_200_000) for prior in PRIORS for seed in seeds),
         *(Job("plane", name, seed, 200_000 if fast else 400_000) for name in ("moons", "nine heaps") for seed in seeds),
     ]
