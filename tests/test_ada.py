@@ -225,14 +225,14 @@ def test_the_share_of_changed_images_is_p(p):
         assert abs(count - n * share) < 4 * (n * share * (1 - share)) ** 0.5 + 1, name
 
 
-DERIVED = [((name,), 3 if name == "color" else 1, 1) for name in GROUPS] + [(GROUPS, 3, 1), (("geometric",), 1, 0.1)]
+CASES = [((n,), 3 if n == "color" else 1, 1) for n in GROUPS] + [(GROUPS, 1, 1), (GROUPS, 3, 1), (GROUPS[1:2], 1, 0.1)]
 
 
-@pytest.mark.parametrize(("policy", "channels", "p"), DERIVED, ids=str)
+@pytest.mark.parametrize(("policy", "channels", "p"), CASES, ids=str)
 def test_first_and_second_derivatives_are_finite_differences(policy, channels, p):
     x = images(4 if p < 1 else 2, channels, 4, 5).requires_grad_()
     assert (augmented(x, *policy, p=p) != x).any()
-    assert gradcheck(lambda x: augmented(x, *policy, p=p), (x,))
+    assert gradcheck(lambda x: augmented(x, *policy, p=p), (x,))  # colours mix channels; p = .1 warps some images
     assert gradgradcheck(lambda x: augmented(x, *policy, p=p).sin(), (x,))  # affine in x: a curvature behind them
 
 

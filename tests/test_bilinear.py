@@ -122,15 +122,6 @@ def test_a_compiler_sees_pytorchs_own_layers(monkeypatch):
     assert not any(name.startswith("_") for name in seen)
 
 
-@pytest.mark.slow
-def test_a_program_is_exported_for_batches_of_any_size():
-    convolutions = [Conv2d(3, 8, 4, 2, 1), Rectifier(0.2), ConvTranspose2d(8, 3, 4, 2, 1), nn.Flatten()]
-    layers, batch = nn.Sequential(*convolutions, Linear(192, 8), Largest(2)), torch.export.Dim("batch")
-    program = torch.export.export(layers, (torch.randn(4, 3, 8, 8),), dynamic_shapes=({0: batch},))
-    x = torch.randn(7, 3, 8, 8)
-    torch.testing.assert_close(program.module()(x), layers(x))
-
-
 def test_too_much_output_padding_is_refused():
     with pytest.raises(RuntimeError, match="output padding"):
         conv_transpose2d(torch.randn(1, 256, 1, 1), torch.randn(256, 64, 4, 4), None, 1, 0, 1)

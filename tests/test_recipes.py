@@ -267,3 +267,20 @@ def test_only_those_from_images_to_images_translate(name: str) -> None:
     with torch.device("meta"):
         live = getattr(plan.game().generator, "condition", None)
     assert translates(plan.generator) == (live is not None) == (name in (*PAIRS, *JOINED))
+
+
+@every
+@pytest.mark.slow
+def test_every_generator_is_exported_for_batches_of_any_size(name: str) -> None:
+    """And what it keeps from one call to the next is none of the compiler's: it is called as before afterwards."""
+    data = example(name)
+    game = reduced(recipe(name)(data)).game()
+
+    def given(n: int) -> tuple[torch.Tensor, ...]:
+        y = data.blank(n) if game.conditional else None
+        z = game.prior.draw(n, torch.Generator().manual_seed(n))
+        return (z,) if y is None else (z, y)
+
+    G, batch = game.generator.eval(), torch.export.Dim("batch")
+    program = torch.export.export(G, given(4), dynamic_shapes=({0: batch},) * len(given(4)))
+    torch.testing.assert_close(program.module()(*given(7)), G(*given(7)))

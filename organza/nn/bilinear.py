@@ -33,7 +33,7 @@ from torch.nn import functional
 __all__ = ["Conv2d", "ConvTranspose2d", "Linear", "conv2d", "conv_transpose2d", "linear", "transformed"]
 
 X, W, Y = range(3)  # the places
-_OTHERS = ((W, Y), (X, Y), (X, W))
+_OTHERS = ((W, Y), (X, Y), (X, W))  # of each place the two that are filled where it is open
 
 
 class Form(Protocol):
@@ -185,7 +185,7 @@ class _Contraction(torch.autograd.Function):
         a, b = ctx.saved_tensors
         first, second = _OTHERS[ctx.place]
         by_a, by_b, by_bias = _wanted(ctx)
-        if by_b:  # a weight's first: the gradient of x need not wait meanwhile
+        if by_b:  # of a layer that of w, before that of x is there to be kept
             slopes[3] = contract(ctx.form, second, {ctx.place: g, first: a})
         if by_a:
             slopes[2] = contract(ctx.form, first, {ctx.place: g, second: b})

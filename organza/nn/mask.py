@@ -92,8 +92,14 @@ def _masked(g: Tensor, y: Tensor, slope: float) -> Tensor:
 class Largest(nn.Module):
     """Maxout: the largest of each unit's pieces, (B, pieces units, ...) -> (B, units, ...).
 
+    References:
+        Maxout Networks (Goodfellow, Warde-Farley, Mirza, Courville, Bengio, 2013)
+
     Arguments:
         pieces: The pieces of each unit; piece i of unit j is channel i units + j.
+
+    Raises:
+        RuntimeError: If the channels of x are no multiple of the pieces.
     """
 
     def __init__(self, pieces: int) -> None:

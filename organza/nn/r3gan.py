@@ -164,8 +164,14 @@ def _halve(x: Tensor) -> Tensor:
     return conv2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
-@cache  # made anew, it would stop a GPU's queue at every resampling
 def _kernel(dtype: torch.dtype, device: torch.device, before: int = 0) -> Tensor:
+    """The filter [1, 2, 1] / 2 in both directions, after rows and columns of zeros: (3 + before, 3 + before)."""
+    make = _made.__wrapped__ if torch.compiler.is_compiling() else _made  # a compiler's tensors have no numbers to keep
+    return make(dtype, device, before)
+
+
+@cache  # made anew, it would stop a GPU's queue at every resampling
+def _made(dtype: torch.dtype, device: torch.device, before: int) -> Tensor:
     with torch.inference_mode(False):  # or training could not use what a first call in inference made
         line = torch.tensor([*[0.0] * before, 0.5, 1.0, 0.5], dtype=dtype, device=device)
         return torch.outer(line, line)

@@ -190,8 +190,8 @@ class Drawing(nn.Module):
         p, flow = places[:, :-2].softmax(1).flatten(2), self.reach * places[:, -2:].tanh()
         A, b, c = self.colours(summary).unflatten(1, (-1, sum(self.sizes))).split(self.sizes, 2)
         seen = (A @ _moved(y, flow) + b).clamp(-1, 1)  # (B, C, HW)
-        drawn: Tensor = p[:, :1] * seen + c.tanh() @ p[:, 1:]
-        return drawn.view(len(y), -1, *y.shape[2:])
+        drawn: Tensor = (p[:, :1] * seen + c.tanh() @ p[:, 1:]).unflatten(2, y.shape[2:])
+        return drawn
 
 
 class UNetPair(nn.Module):
@@ -328,14 +328,15 @@ def _moved(y: Tensor, flow: Tensor) -> Tensor:
     columns = (torch.arange(width, device=y.device) + right).clamp(0, width - 1)
     rows = (torch.arange(height, device=y.device)[:, None] + down).clamp(0, height - 1)
     left, top = columns.detach().floor(), rows.detach().floor()
-    # Of gathers, whose second derivatives exist, as those of torch's grid_sample do not.
+    # Of gathers, whose second derivatives exist, as those of torch's grid_sample do not; and take_along_dim would hold
+    # what is exported to one size of batch.
     seen = y.flatten(2)  # (B, C, HW)
     moved = torch.zeros_like(seen, dtype=places)
     for r in (top, top + 1):
         for c in (left, left + 1):  # one of the four pixels around
             weight = (1 - (rows - r).abs()) * (1 - (columns - c).abs())
             index = r.clamp(max=height - 1).long() * width + c.clamp(max=width - 1).long()
-            moved = moved + weight.flatten(1)[:, None] * seen.take_along_dim(index.flatten(1)[:, None], 2)
+            moved = moved + weight.flatten(1)[:, None] * seen.gather(2, index.flatten(1)[:, None].expand_as(seen))
     return moved.to(y.dtype)  # (B, C, HW)
 
 
