@@ -1,6 +1,6 @@
 """Conditions, measured: labels, codes, a few labels, images from images.
 
-    python benchmarks/conditions.py WHAT [--seeds 0 1 2] [--minutes M | --images N] [--out DIR]
+    python benchmarks/conditions.py WHAT [--seeds 0 1 2] [--minutes M | --images N] [--recipe NAME] [--out DIR]
 
 with WHAT one of
 
@@ -11,7 +11,8 @@ with WHAT one of
                        codes with slant and width
     few-labels         recipe semi-supervised with 100 labels: test accuracy, beside the same D on these labels alone
     joint              recipe joint: how often the label that G emits is what a classifier sees
-    pairs              pix2pix-small on emoji, google -> twitter, held out by code points, beside L1 alone and the input
+    pairs              pix2pix-perceptual (or --recipe) on emoji, google -> twitter, held out by code points, beside the
+                       same G with L1 alone and the input
     unpaired           cyclegan-small on the same with the correspondence hidden
 
 Each run is kept in DIR and not trained again if it is there.  MNIST and emoji are looked for in $ORGANZA_DATA.  Prints
@@ -26,6 +27,8 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from torch import Tensor
 import organza as oz
 from organza import api
 from organza.data import Data, open_data
+from organza.metrics import lpips
 from organza.metrics.classifier import classification_accuracy
 from organza.metrics.features import extractor
 from organza.metrics.neighbours import density_coverage
@@ -185,13 +189,13 @@ def emoji(part: str, word: str = "from") -> str:
     return f"{target} from {source}" if word == "from" else f"{source} and {target}"
 
 
-def pairs(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
+def pairs(out: Path, seed: int, length: dict[str, Any], recipe: str = "pix2pix-perceptual") -> dict[str, Any]:
     data, held = emoji("fold%10!=0"), open_data(emoji("fold%10=0"))
-    run, seconds = trained(out, f"pairs-{seed}", data, "pix2pix-small", length, seed=seed)
-    alone, _ = trained(out, f"pairs-l1-{seed}", data, "pix2pix-small", length, **L1_ALONE, seed=seed)
+    run, seconds = trained(out, f"{recipe}-{seed}", data, recipe, length, seed=seed)
+    alone, _ = trained(out, f"{recipe}-l1-{seed}", data, recipe, length, **L1_ALONE, seed=seed)
     assert held.y is not None
     made = {name: translated(run_, held) for name, run_ in (("gan", run), ("l1", alone))} | {"input": held.y}
-    show(out / f"pairs-{seed}.png", held, made)
+    show(out / f"{recipe}-{seed}.png", held, made)
     x, y = held.gather(torch.arange(len(held)))
     share, error = matched_pairs(api.game(run, device="cpu").discriminator, x, y if y is not None else x)
     scores = {name: judged(each, held) for name, each in made.items()}
@@ -214,17 +218,25 @@ def translated(run: Path, held: Data) -> Tensor:
     return to_uint8(oz.load(run, device="cpu").translate(held.y))
 
 
-def judged(x: Tensor, held: Data) -> dict[str, float]:
+def judged(x: Tensor, held: Data) -> dict[str, Any]:
     """Scores of images against what they should be; flags are apart, since they are alike in both drawings."""
     flag = torch.tensor(["flags/" in file.lower() for file in held.files])
     found = {"flags": {"l1": round(float(l1(x[flag], held.x[flag]).mean()), 4)}} if bool(flag.any()) else {}
-    scores = api.evaluate(fake=x, data=held.x, metrics=["frechet"], floors=False)
+    if not lpips.missing(held.spec.shape):
+        found["lpips"] = round(float(lpips.distances(x, held.x).mean()), 4)
+
+    def frechet(features: str) -> float:
+        return round(
+            api.evaluate(fake=x, data=held.x, metrics=["frechet"], features=features, floors=False)[0].value, 4
+        )
+
     return {
         "l1": round(float(l1(x, held.x).mean()), 4),
         "ssim": round(float(ssim(x, held.x).mean()), 4),
         "high_frequency": round(float(high_frequency(x, held.x)), 4),
-        "frechet": round(scores[0].value, 4),
-        **found,  # type: ignore[dict-item]
+        "frechet": frechet("efficientnet-lite0"),
+        "frechet_random": frechet("random"),
+        **found,
     }
 
 
@@ -237,7 +249,7 @@ def show(path: Path, held: Data, made: dict[str, Tensor], rows: int = 12) -> Non
 
 
 def main() -> None:
-    ways = {
+    ways: dict[str, Callable[..., dict[str, Any]]] = {
         "labels": labels,
         "codes": codes,
         "few-labels": few_labels,
@@ -250,8 +262,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--recipe", help="of pairs")
     parser.add_argument("--out", type=Path, default=Path("conditions"))
     asked = parser.parse_args()
+    if asked.recipe:
+        if asked.what != "pairs":
+            parser.error("--recipe is for pairs")
+        ways["pairs"] = partial(pairs, recipe=asked.recipe)
     length = {name: value for name, value in (("minutes", asked.minutes), ("images", asked.images)) if value}
     print(json.dumps({asked.what: {seed: ways[asked.what](asked.out, seed, length) for seed in asked.seeds}}, indent=1))
 

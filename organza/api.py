@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from organza import __version__, evaluation, pretrained, report
+from organza import __version__, auto, evaluation, pretrained, report
 from organza import scores as of_a_run
 from organza.data import Data, open_data
 from organza.decision import Decision, decide, fastest, fitting, fulfils, lengthened, measure, one_length, prepare
@@ -161,6 +161,7 @@ def resume(
     if images is not None:
         plan = lengthened(plan, done, images, most=minutes is not None)
     replan = bool(changes) or images is not None
+    auto.memory(plan, data.spec)  # a turn without numbers: what a term lacks here is told before anything is written
 
     def replanned(state: State) -> bool | None:
         nonlocal replan
@@ -351,8 +352,8 @@ def evaluate(
     if model.conditional:
         against = evaluation.aligned(evaluation.walked(against, n, seed), (model.config or {}).get("labels") or ())
         y = evaluation.conditions(against, n, seed, model.values)
-        if y.ndim == 4:  # an image has one answer rather than a law
-            common["metrics"] = names or (["frechet"] if against.real.spec.joined else ["pairs", "frechet"])
+        if y.ndim == 4:
+            common["metrics"] = names or against.answers
     drawn = evaluation.draw(model, n if y is None else len(y), seed, y, watch)
     scores = evaluation.evaluate(drawn, against, conditional=model.conditional, **common)
     images = (model.config or {}).get("images")

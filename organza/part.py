@@ -18,7 +18,21 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from organza import ada, augment, energy, mixture, moves, objective, optimizer, penalty, prior, replay, schedule, term
+from organza import (
+    ada,
+    augment,
+    energy,
+    mixture,
+    moves,
+    objective,
+    optimizer,
+    penalty,
+    perceptual,
+    prior,
+    replay,
+    schedule,
+    term,
+)
 from organza import nn as networks
 from organza.evaluation import Evaluation
 from organza.game import Augment, Constraint, Replay
@@ -43,7 +57,7 @@ KINDS: dict[type, dict[str, type]] = {
     nn.Module: _final(networks, nn.Module),
     prior.Prior: {**_final(prior, prior.Prior), **_final(mixture, prior.Prior)},
     objective.Objective: {**_final(objective, objective.Objective), **_final(energy, objective.Objective)},
-    term.Term: {**_final(penalty, term.Term), **_final(term, term.Term)},
+    term.Term: {**_final(penalty, term.Term), **_final(perceptual, term.Term), **_final(term, term.Term)},
     cast(type, Constraint): {"Clip": penalty.Clip, "MaxColumnNorm": penalty.MaxColumnNorm},
     cast(type, Augment): {**_final(augment, nn.Module), **_final(ada, nn.Module)},
     cast(type, Replay): _final(replay, nn.Module),

@@ -29,6 +29,7 @@ PUBLIC = [
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
 L0 |= {"mixture", "replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache"}
 L1 = {"game", "moves", "data", "run", "picture", "metrics", "theory", "model", "pretrained", "scores", "nearest"}
+L1 |= {"perceptual"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
 L3 = {"part", "plan", "recipes", "lab", "auto", "decision", "api"}
 BELOW_2, BELOW_3, BELOW_4 = L0 | L1, L0 | L1 | L2, L0 | L1 | L2 | L3
@@ -49,6 +50,7 @@ LAYERS = {
     "scores": (1, {"run", "picture", "metrics", "lock"}),
     "data": (1, {"values", "joint", "lock", "cache", "device"}),
     "metrics": (1, {"distributed", "cache"}),
+    "perceptual": (1, {"round", "term", "metrics"}),
     "run": (1, {"distributed"}),
     "nearest": (1, {"values"}),
     **dict.fromkeys(L2, (2, BELOW_2)),

@@ -191,13 +191,29 @@ def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
 
 @pytest.mark.parametrize(("device", "small"), [("cpu", "-small"), ("cuda", "")])
 def test_images_from_images_have_recipes_of_their_own(device: str, small: str) -> None:
-    pairs = Spec((3, 32, 32), 100, condition=(1, 32, 32))
+    pairs = Spec((2, 32, 32), 100, condition=(1, 32, 32))
     joined = Spec((6, 32, 32), 100, condition=(6, 32, 32), joined=True)
     for data, recipe in ((pairs, f"pix2pix{small}"), (joined, f"cyclegan{small}")):
         found = auto.choose(data, torch.device(device))
         length = (None, 20.0) if small else (20_000, None)
         assert (found.recipe, found.images, found.minutes) == (recipe, *length)
         RECIPES[found.recipe](data, found.images or 100).fits(data)
+
+
+@pytest.mark.parametrize(
+    ("there", "channels", "recipe"), [(True, 3, "perceptual"), (True, 4, "small"), (False, 3, "small")]
+)
+def test_features_teach_where_their_weights_are(
+    there: bool, channels: int, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network(device: torch.device) -> None:
+        if not there:
+            raise ValueError("the weights are not here")
+
+    monkeypatch.setattr("organza.perceptual.network", network)
+    found = auto.choose(Spec((channels, 32, 32), 100, condition=(1, 32, 32)), torch.device("cpu"))
+    assert found.recipe == f"pix2pix-{recipe}"
+    assert ("pip install 'organza[perceptual]'" in found.reasons[0].reason) == (not there)
 
 
 @pytest.mark.parametrize(

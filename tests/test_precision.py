@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_recipes import OTHERS
+from test_recipes import OTHERS, trainable
 from test_seam import copy, differing
 from torch import nn
 
@@ -23,6 +23,7 @@ NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for 
 
 
 def built(name, device, precision, **changes):
+    trainable(name)
     data = open_data(OTHERS.get(name, "digits[:40]"))
     plan = reduced(RECIPES[name](data.spec, 6400)).set({"precision": precision, **changes})
     return State(plan.game(), plan.play(), data, device)

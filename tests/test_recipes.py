@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from organza import perceptual
 from organza.data import Data, Spec, open_data
 from organza.game import Game
 from organza.plan import Plan
@@ -22,7 +23,7 @@ ODD, POINTS = Spec((3, 33, 20), 50, 0, (4,)), Spec((2,), 100, 3)  # with labels,
 SIGNALS = Spec((2, 50), 100, 3)
 PICTURES = {"goodfellow2014-cifar10-conv", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan", "began"}
 PICTURES |= {"r3gan-tiny", "r3gan-small", "r3gan", "conditional", "acgan", "infogan", "semi-supervised", "joint"}
-PAIRS = ("pix2pix", "pix2pix-small")
+PAIRS = ("pix2pix", "pix2pix-small", "pix2pix-perceptual")
 JOINED = ("cyclegan", "cyclegan-small")
 PICTURES |= {*PAIRS, *JOINED, "stacked-mnist"}
 every = pytest.mark.parametrize("name", RECIPES)
@@ -97,12 +98,22 @@ def pictures() -> Data:
     return open_data("digits[:40]")
 
 
+def trainable(name: str) -> None:
+    """Skip the test of a recipe whose weights, those of a network that teaches, are not installed."""
+    if name == "pix2pix-perceptual":
+        try:
+            perceptual.network(torch.device("cpu"))
+        except ValueError as missing:
+            pytest.skip(str(missing))
+
+
 OTHERS = dict.fromkeys(PAIRS, "digits[:4] from edges") | dict.fromkeys(JOINED, "digits[:4] and digits[4:7]")
 
 
 @every
 def test_trains_resumes_to_the_same_bits_and_samples(name: str, pictures: Data, tmp_path) -> None:
     """In little, with every part and schedule: cut after three rounds and continued, against never stopped."""
+    trainable(name)
     pictures = open_data(OTHERS[name]) if name in OTHERS else pictures
     plan = reduced(RECIPES[name](pictures.spec, 6400)).set({"training.log_every": 8, "training.sample_every": 0})
     rounds = 0

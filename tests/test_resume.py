@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_recipes import OTHERS
+from test_recipes import OTHERS, trainable
 from test_seam import copy, differing
 
 import organza as oz
@@ -27,6 +27,7 @@ def built(plan: Plan, data, device: torch.device) -> State:
 @pytest.mark.parametrize("name", RECIPES)
 def test_cut_at_every_step(name: str, device: torch.device) -> None:
     """With k = 2, two micro-batches a turn, and epochs that wrap; two rounds from every cut stand for the rest."""
+    trainable(name)
     data = open_data(OTHERS.get(name, "digits[:40]"))
     plan = reduced(RECIPES[name](data.spec, 6400))
     changes = {"training.accumulate": 2, "training.sample_every": 0, "training.batch": max(2, plan.training["batch"])}

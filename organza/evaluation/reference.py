@@ -13,6 +13,7 @@ from torch import Tensor
 
 from organza.data import Data, held_out, open_data
 from organza.data import names as builtin
+from organza.metrics import lpips
 from organza.values import Values
 
 __all__ = ["Reference", "aligned", "comparable", "opened", "reference", "some"]
@@ -35,6 +36,13 @@ class Reference:
     split: str
     train: Data | None = None
     held: Data | None = None
+
+    @property
+    def answers(self) -> list[str]:
+        """The metrics of images made from images: where there are pairs, an image has one answer rather than a law."""
+        if self.real.spec.joined:
+            return ["frechet"]
+        return ["pairs", "frechet"] if lpips.missing(self.real.spec.shape) else ["pairs", "lpips", "frechet"]
 
 
 def reference(source: Any, split: str | None = None, data: Any = None, digest: str = "") -> Reference:

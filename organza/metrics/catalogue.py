@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import classes, classifier, diversity, frechet, kernel, likelihood, memorisation, modes, neighbours, pairs
+from . import classes, classifier, diversity, frechet, kernel, likelihood, lpips, memorisation, modes, neighbours, pairs
 from .features import extractor
 from .score import Best
 from .side import Context, Side, unit
@@ -258,6 +258,12 @@ def _pairs(fake: Side, real: Side, context: Context) -> list[Found]:
     return [*found, Found("high-frequency", sharp, settings="|log ratio| of energy beyond half of Nyquist's frequency")]
 
 
+def _lpips(fake: Side, real: Side, context: Context) -> list[Found]:
+    values = lpips.distances(fake.x, real.x)
+    error = float(values.std() / math.sqrt(len(values)))
+    return [Found("lpips", float(values.mean()), error, "standard error of the mean over pairs", "AlexNet, 0.1")]
+
+
 def _even(fake: Side, real: Side, seed: int) -> tuple[Tensor, Tensor]:
     """The features of as many real examples as fakes, where there are more."""
     if len(real) <= len(fake):
@@ -290,6 +296,10 @@ def _needs_pairs(fake: Side, real: Side, context: Context) -> str:
     if torch.equal(real.x, real.y):
         return "the data are unpaired: what a sample should be is not known"
     return f"images below {pairs.WINDOW} x {pairs.WINDOW} pixels" if min(fake.x.shape[2:]) < pairs.WINDOW else ""
+
+
+def _needs_lpips(fake: Side, real: Side, context: Context) -> str:
+    return _needs_pairs(fake, real, context) or lpips.missing(tuple(fake.x.shape[1:]))
 
 
 def _needs_judged_labels(fake: Side, real: Side, context: Context) -> str:
@@ -345,6 +355,7 @@ METRICS: dict[str, Metric] = {
         floored=False,
         sees="pixels",
     ),
+    "lpips": Metric(_lpips, {"lpips": "low"}, _needs_lpips, floored=False, sees="pixels"),
     "cas": Metric(_cas, {"cas": "high"}, _needs_labels, sees="pixels"),
 }
 # Which metric computes a number, and what is best: a number may be asked for by its own key ("recall").

@@ -292,7 +292,7 @@ def _digits() -> Extractor:
 def _efficientnet() -> Extractor:
     from . import efficientnet
 
-    network, side = efficientnet.network(), efficientnet.SIZE
+    network, side = efficientnet.network(), efficientnet.LITE0.size
 
     def see(x: Tensor) -> Seen:
         x = functional.interpolate(_colour(x).float(), (side, side), mode="bilinear", antialias=True)
@@ -300,7 +300,7 @@ def _efficientnet() -> Extractor:
         return seen
 
     how = f"bilinear, antialiased, to {side} x {side}"
-    return Extractor("efficientnet-lite0", "FD-EffLite0", efficientnet.SHA256, how, see, network, batch=16)
+    return Extractor("efficientnet-lite0", "FD-EffLite0", efficientnet.LITE0.sha256, how, see, network, batch=16)
 
 
 def _inception() -> Extractor:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from organza import cache
 
-__all__ = ["find", "load"]
+__all__ = ["find", "load", "packaged"]
 
 
 def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) -> Path:
@@ -43,6 +44,12 @@ def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) 
             return _checked(path, sha256)
     missing = f"{' or '.join(names)} (SHA-256 {sha256}) is not on this machine: put it into {folders[0]}"
     raise ValueError(f"{missing}; {advice}" if advice else missing)
+
+
+def packaged(package: str, folder: str) -> list[Path]:
+    """Return the folder of a package from PyPI, where that is installed; nothing of it is imported."""
+    spec = find_spec(package.replace("-", "_"))
+    return [Path(place) / folder for place in (spec and spec.submodule_search_locations) or ()]
 
 
 def load(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from organza.recipes.goodfellow2014 import (
 )
 from organza.recipes.mlp import mlp, mlp_literal, tiny
 from organza.recipes.modes import modes
-from organza.recipes.pix2pix import cyclegan, cyclegan_small, pix2pix, pix2pix_small
+from organza.recipes.pix2pix import cyclegan, cyclegan_small, pix2pix, pix2pix_perceptual, pix2pix_small
 from organza.recipes.quick import quick
 from organza.recipes.r3gan import r3gan, r3gan_small, r3gan_tiny
 from organza.recipes.sngan import sngan
@@ -64,6 +64,7 @@ RECIPES: dict[str, Callable[..., Plan]] = {
     "joint": joint,
     "pix2pix": pix2pix,
     "pix2pix-small": pix2pix_small,
+    "pix2pix-perceptual": pix2pix_perceptual,
     "cyclegan": cyclegan,
     "cyclegan-small": cyclegan_small,
 }
@@ -86,7 +87,7 @@ _SHAPES = {
 _CONDITIONED = {
     **dict.fromkeys(("cgan2014", "conditional", "acgan", "semi-supervised"), Spec((1, 28, 28), 60_000, classes=10)),
     "pix2pix": Spec((3, 256, 256), 400, condition=(3, 256, 256)),  # facades
-    "pix2pix-small": Spec((3, 64, 64), 1700, condition=(3, 64, 64)),
+    **dict.fromkeys(("pix2pix-small", "pix2pix-perceptual"), Spec((3, 64, 64), 1700, condition=(3, 64, 64))),
     "cyclegan": Spec((6, 256, 256), 1334, condition=(6, 256, 256), joined=True),  # horses and zebras
     "cyclegan-small": Spec((6, 64, 64), 1700, condition=(6, 64, 64), joined=True),
 }

