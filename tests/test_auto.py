@@ -189,9 +189,14 @@ def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
         assert api.free_folder(Data(name, torch.zeros(1, 2)), "tiny").name == f"{folder}-tiny-1"
 
 
+def no_weights(device: torch.device) -> None:
+    raise ValueError("the weights are not here")
+
+
 @pytest.mark.parametrize(("device", "small"), [("cpu", "-small"), ("cuda", "")])
-def test_images_from_images_have_recipes_of_their_own(device: str, small: str) -> None:
-    pairs = Spec((2, 32, 32), 100, condition=(1, 32, 32))
+def test_images_from_images_have_recipes_of_their_own(device: str, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("organza.perceptual.network", no_weights)
+    pairs = Spec((3, 32, 32), 100, condition=(1, 32, 32))
     joined = Spec((6, 32, 32), 100, condition=(6, 32, 32), joined=True)
     for data, recipe in ((pairs, f"pix2pix{small}"), (joined, f"cyclegan{small}")):
         found = auto.choose(data, torch.device(device))
@@ -206,11 +211,7 @@ def test_images_from_images_have_recipes_of_their_own(device: str, small: str) -
 def test_features_teach_where_their_weights_are(
     there: bool, channels: int, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def network(device: torch.device) -> None:
-        if not there:
-            raise ValueError("the weights are not here")
-
-    monkeypatch.setattr("organza.perceptual.network", network)
+    monkeypatch.setattr("organza.perceptual.network", (lambda device: None) if there else no_weights)
     found = auto.choose(Spec((channels, 32, 32), 100, condition=(1, 32, 32)), torch.device("cpu"))
     assert found.recipe == f"pix2pix-{recipe}"
     assert ("pip install 'organza[perceptual]'" in found.reasons[0].reason) == (not there)

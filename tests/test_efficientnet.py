@@ -156,9 +156,13 @@ def test_folded_batch_norms_change_nothing(shop, lite):
     said, maps = plain(lite, w, x)
     found = net.maps(x)
     assert [made.shape[1] for made in found] == [lite.channels(c) for c in (16, 24, 40, 112, 320)]
-    for mine, expected in zip([*net(x), *found], [*said, *maps], strict=True):
+    near = 1e-4 if lite is LITE0 else 5e-4  # a rounding grows from block to block, and Lite2 has more
+    for mine, expected in zip(net(x), said, strict=True):
         assert expected.std() > 0.1
-        assert (mine - expected).norm() < 1e-3 * expected.norm()  # a rounding grows from block to block
+        torch.testing.assert_close(mine, expected, rtol=near, atol=near)
+    for mine, expected in zip(found, maps, strict=True):
+        assert expected.std() > 0.1
+        assert (mine - expected).norm() < 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize("lite", PARAMETERS, ids=lambda lite: lite.name)
@@ -203,6 +207,9 @@ def test_trained_weights_give_their_numbers(trained):
     close(features[0, [113, 897, 1189, 989, 0, 7]], [5.8004, 4.9834, 4.8437, 4.6985, 0.0, 1.7857])
 
 
+OF_LITE2 = {"rocket.jpg": {540}}  # it names the tower beside the rocket, a drilling platform
+
+
 # Photographs with one of ImageNet's classes; where it has several for a thing, any of them.
 @pytest.mark.parametrize("lite", PARAMETERS, ids=lambda lite: lite.name)
 @pytest.mark.parametrize(
@@ -211,11 +218,12 @@ def test_trained_weights_give_their_numbers(trained):
         ("chelsea.png", {281, 282, 285}),  # tabby, tiger cat, Egyptian cat
         ("coffee.png", {967}),  # espresso
         ("camera.png", {872}),  # tripod
-        ("rocket.jpg", {657, 540}),  # missile; the drilling platform that Lite2 sees is the tower beside it
+        ("rocket.jpg", {657}),  # missile
         ("motorcycle_left.png", {665, 670}),  # moped, motor scooter
     ],
 )
 def test_photographs_are_known(lite, name, classes):
+    classes = OF_LITE2.get(name, classes) if lite is LITE2 else classes
     assert int(installed(lite)(photograph(name, lite.size))[1].argmax()) in classes
 
 

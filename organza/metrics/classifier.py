@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
-from organza.metrics.features import matrix
+from organza.metrics.features import matrix, signed
 from organza.metrics.kernel import Estimate
 
 __all__ = ["TwoSample", "classification_accuracy", "two_sample"]
@@ -157,7 +157,7 @@ class _Look(nn.Module):
     """Images as floats in [-1, 1], averaged down to 32 x 32 where they are larger."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
+        x = signed(x)
         return adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
 
 

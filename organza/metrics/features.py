@@ -32,7 +32,7 @@ from torch.nn import functional
 from organza import __version__, cache
 from organza.distributed import gather, share, world
 
-__all__ = ["NAMES", "Extractor", "Features", "extract", "extractor", "kept", "matrix"]
+__all__ = ["NAMES", "Extractor", "Features", "extract", "extractor", "kept", "matrix", "signed"]
 
 NAMES = ("digits", "efficientnet-lite0", "inception", "random", "pixels")
 Seen = tuple[Tensor, Tensor | None]
@@ -104,7 +104,7 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
             f"FD-{name}",
             _digest(which, re.sub(r" at 0x[0-9a-fA-F]+", "", repr(which))),
             "none",
-            lambda x: _said(which(_signed(x))),
+            lambda x: _said(which(signed(x))),
             which,
         )
     makers: dict[str, Callable[[], Extractor]] = {
@@ -112,7 +112,7 @@ def extractor(which: str | nn.Module = "random") -> Extractor:
         "efficientnet-lite0": _efficientnet,
         "inception": _inception,
         "random": _random,
-        "pixels": lambda: Extractor("pixels", "FD-pixels", "", "none", lambda x: (_signed(x).flatten(1), None)),
+        "pixels": lambda: Extractor("pixels", "FD-pixels", "", "none", lambda x: (signed(x).flatten(1), None)),
     }
     if which not in makers:
         close = get_close_matches(str(which), makers, 1)
@@ -275,7 +275,7 @@ def _random() -> Extractor:
     def see(x: Tensor) -> Seen:
         if x.shape[1] not in made:
             made[x.shape[1]] = _RandomConvolutions(x.shape[1])
-        return made[x.shape[1]].to(x.device)(_signed(x)), None
+        return made[x.shape[1]].to(x.device)(signed(x)), None
 
     # Of the weights for one channel: those for others are drawn by the same rule.
     return Extractor("random", "FD-random", _digest(_RandomConvolutions(1)), "none", see)
@@ -286,7 +286,7 @@ def _digits() -> Extractor:
 
     network = digits.network()
     shape = (1, 28, 28)
-    return Extractor("digits", "FLD", digits.SHA256, "none", lambda x: network(_signed(x)), network, shape)
+    return Extractor("digits", "FLD", digits.SHA256, "none", lambda x: network(signed(x)), network, shape)
 
 
 def _efficientnet() -> Extractor:
@@ -320,7 +320,8 @@ def _colour(x: Tensor) -> Tensor:
     return x.expand(-1, 3, -1, -1)
 
 
-def _signed(x: Tensor) -> Tensor:
+def signed(x: Tensor) -> Tensor:
+    """Bytes as numbers in [-1, 1], floats as float32."""
     return x.to(torch.float32).div_(127.5).sub_(1) if x.dtype == torch.uint8 else x.to(torch.float32)
 
 

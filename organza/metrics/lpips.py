@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, normalize
 
 from organza.metrics import weights
+from organza.metrics.features import signed
 
 __all__ = ["FILE", "LEAST", "SHA256", "LPIPS", "distances", "missing", "network"]
 
@@ -95,7 +96,7 @@ def distances(x: Tensor, t: Tensor) -> Tensor:
         ValueError: If the weights are not on this machine, or the images are none that it sees.
     """
     net, parts = network(), zip(x.split(_AT_ONCE), t.split(_AT_ONCE), strict=True)
-    return torch.cat([net(_signed(a), _signed(b)) for a, b in parts])
+    return torch.cat([net(signed(a), signed(b)) for a, b in parts])
 
 
 def missing(shape: tuple[int, ...]) -> str:
@@ -111,10 +112,6 @@ def missing(shape: tuple[int, ...]) -> str:
 def _unseen(shape: tuple[int, ...]) -> str:
     sees = len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= LEAST
     return "" if sees else f"images of 1 or 3 channels and at least {LEAST} x {LEAST}, these are {shape}"
-
-
-def _signed(x: Tensor) -> Tensor:
-    return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
 
 
 @lru_cache

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from organza.metrics.features import matrix
+from organza.metrics.features import matrix, signed
 from organza.metrics.neighbours import products
 
 __all__ = ["Memorisation", "memorisation"]
@@ -130,7 +130,7 @@ def memorisation(
         raise ValueError(f"got {len(different)} different training examples; at least k={k} are needed")
     train, of_train, n = _take(train, different), index[1][different], len(fake)
 
-    x, shifts = torch.cat([_values(fake), _values(held_out)]), shifts if fake.ndim == 4 else 0
+    x, shifts = torch.cat([signed(fake), signed(held_out)]), shifts if fake.ndim == 4 else 0
     distances, near = _nearest(x, train, shifts, k, generator)
     s, twin = closeness(distances), near[:, 0]
     a, b = _once(twin[:n]), n + _once(twin[n:])
@@ -202,10 +202,6 @@ def _check(x: Tensor, what: str) -> None:
         )
 
 
-def _values(x: Tensor) -> Tensor:
-    return x / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
-
-
 def _different(x: Tensor) -> Tensor:
     """The index of the first of each set of equal examples, ascending."""
     seen: dict[bytes, int] = {}
@@ -225,7 +221,7 @@ def _shifted(x: Tensor, shifts: int) -> Tensor:
 
 def _axes(train: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The mean of a sample, (d,), and its leading principal axes, orthonormal, (d, p)."""
-    some = _values(train[torch.randperm(len(train), generator=generator)[:SAMPLE]]).flatten(1)  # (n, d)
+    some = signed(train[torch.randperm(len(train), generator=generator)[:SAMPLE]]).flatten(1)  # (n, d)
     centre = some.mean(0)
     some = some - centre
     leading = torch.linalg.eigh(some @ some.T).eigenvectors[:, -COMPONENTS:]  # (n, p)
@@ -236,7 +232,7 @@ def _nearest(x: Tensor, train: Tensor, shifts: int, k: int, generator: torch.Gen
     """The distances from each x, shifted, to the k nearest training examples, ascending, and which these are."""
     d, count, kinds = x[0].numel(), min(len(train), max(CANDIDATES, 2 * k)), (2 * shifts + 1) ** 2
     centre, axes = _axes(train, generator)
-    e = torch.cat([(_values(part).flatten(1) - centre) @ axes for part in train.split(max(1, BLOCK // d))])  # (M, p)
+    e = torch.cat([(signed(part).flatten(1) - centre) @ axes for part in train.split(max(1, BLOCK // d))])  # (M, p)
     norms, e = e.square().sum(1), functional.pad(e, (0, 1), value=1.0)
     found = []
     for part in x.split(min(128, max(1, BLOCK // (d * max(count, kinds))))):
@@ -253,6 +249,6 @@ def _nearest(x: Tensor, train: Tensor, shifts: int, k: int, generator: torch.Gen
             index = index.gather(1, order)
         nearest = (z @ e[index].transpose(1, 2)).argmin(1)  # which shift, (n, count)
         moved = moved.gather(1, nearest[..., None].expand(-1, -1, d))  # (n, count, d)
-        distances, order = (moved - _values(train[index]).flatten(2)).norm(dim=2).topk(k, largest=False)
+        distances, order = (moved - signed(train[index]).flatten(2)).norm(dim=2).topk(k, largest=False)
         found.append((distances, index.gather(1, order)))
     return torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
