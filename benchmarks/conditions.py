@@ -45,6 +45,7 @@ from organza.metrics.neighbours import density_coverage
 from organza.metrics.pairs import high_frequency, l1, matched_pairs, ssim
 from organza.metrics.style import slant, spearman, width
 from organza.picture import grid, save, to_uint8
+from organza.run import Run
 
 DIGITS = 10
 
@@ -180,7 +181,12 @@ def joint(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-L1_ALONE: dict[str, Any] = {"objective.g": 0.0, "terms": [{"kind": "Reconstruction"}], "augment": None}
+L1_ALONE: dict[str, Any] = {
+    "objective.g": 0.0,
+    "terms": [{"kind": "Reconstruction"}],
+    "augment": None,
+    "generator.sharpen": 1.0,  # by which it would leave its least L1
+}
 
 
 def emoji(part: str, word: str = "from") -> str:
@@ -194,7 +200,10 @@ def pairs(out: Path, seed: int, length: dict[str, Any], recipe: str = "pix2pix-p
     run, seconds = trained(out, f"{recipe}-{seed}", data, recipe, length, seed=seed)
     alone, _ = trained(out, f"{recipe}-l1-{seed}", data, recipe, length, **L1_ALONE, seed=seed)
     assert held.y is not None
-    made = {name: translated(run_, held) for name, run_ in (("gan", run), ("l1", alone))} | {"input": held.y}
+    made = {"gan": translated(run, held), "l1": translated(alone, held), "input": held.y}
+    sharpen = Run(run).plan["generator"]["sharpen"]
+    if sharpen != 1:
+        made |= {"gan_unsharpened": translated(run, held, 1.0), "l1_sharpened": translated(alone, held, sharpen)}
     show(out / f"{recipe}-{seed}.png", held, made)
     x, y = held.gather(torch.arange(len(held)))
     share, error = matched_pairs(api.game(run, device="cpu").discriminator, x, y if y is not None else x)
@@ -212,10 +221,13 @@ def unpaired(out: Path, seed: int, length: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "pairs": len(held), **{name: judged(each, held) for name, each in made.items()}}
 
 
-def translated(run: Path, held: Data) -> Tensor:
-    """What a run makes of the held-out conditions, as bytes."""
+def translated(run: Path, held: Data, sharpen: float | None = None) -> Tensor:
+    """What a run makes of the held-out conditions, as bytes, as sharp as it is or as is asked."""
     assert held.y is not None
-    return to_uint8(oz.load(run, device="cpu").translate(held.y))
+    model = oz.load(run, device="cpu")
+    if sharpen is not None:
+        model.generator.drawing.sharpen = sharpen
+    return to_uint8(model.translate(held.y))
 
 
 def judged(x: Tensor, held: Data) -> dict[str, Any]:

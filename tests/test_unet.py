@@ -277,6 +277,19 @@ def test_a_drawing_mixes_the_colours_that_the_image_has():
     assert (first[0] - first[1]).abs().max() > 0.1  # each image has its own
 
 
+def test_a_drawing_is_sharpened_in_use_alone():
+    """As if the logits' weights were so many times as large: the likeliest part of each pixel becomes likelier."""
+    torch.manual_seed(0)
+    drawing, x, summary, y = Drawing(3, 5, 2, 4, 3, 4.0, sharpen=1.5), *(random(2, *s) for s in SEEN)
+    nn.init.normal_(drawing.places.weight)
+    trained, used = drawing(x, summary, y), drawing.eval()(x, summary, y)
+    assert (used - trained).abs().max() > 0.01
+    with torch.no_grad():
+        drawing.places.weight[:4] *= 1.5
+        drawing.places.bias[:4] *= 1.5
+    assert torch.allclose(drawing.train()(x, summary, y), used, atol=1e-5)
+
+
 # D.
 
 
@@ -367,6 +380,7 @@ def test_they_play_pix2pix():
         (lambda: unet((1, 28, 28), colours=4), "colours=4: needs refine above 0 and residual=0, got 0 and 0.0"),
         (lambda: unet((1, 28, 28), refine=4, colours=-1), "colours=-1: must be 1 or more, or 0 for none"),
         (lambda: unet((1, 28, 28), refine=4, colours=4, reach=-1.0), "reach=-1.0: must be 0 or more pixels"),
+        (lambda: unet((1, 28, 28), refine=4, colours=4, sharpen=0.0), "sharpen=0.0: must be above 0"),
         (lambda: unet((1, 28, 28), refine=-1), "refine=-1: must be 0 or more"),
         (lambda: unet((1, 28, 28), residual=1.5), "residual=1.5: y has 2 channels and x 1; must be 0"),
         (lambda: unet((2, 28, 28), residual=float("nan")), "residual=nan: must be 0 or more"),

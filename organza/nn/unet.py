@@ -52,6 +52,7 @@ class UNetGenerator(nn.Module):
         colours: 0 for the published network.  Else the last layer is a :class:`Drawing` in so many colours, which
             needs ``refine``.
         reach: How far, in pixels, that looks for what y shows.
+        sharpen: How many times it takes its logits in use.
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, a number is not allowed, or y is to
@@ -70,6 +71,7 @@ class UNetGenerator(nn.Module):
         norm: str = "batch",
         colours: int = 0,
         reach: float = 0.0,
+        sharpen: float = 1.0,
     ) -> None:
         super().__init__()
         positive(width=width)
@@ -117,7 +119,7 @@ class UNetGenerator(nn.Module):
             self.refine = nn.Sequential(*layers, *([] if colours else [Conv2d(refine, shape[0], 3, 1, 1)]))
         initialise(self, "dcgan")
         if colours:
-            self.drawing = Drawing(refine, wide[-1], shape[0], condition[0], colours, reach)
+            self.drawing = Drawing(refine, wide[-1], shape[0], condition[0], colours, reach, sharpen)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         y, rows, columns = padded(y, 2**self.depth)  # (B, C', H, W)
@@ -158,20 +160,31 @@ class Drawing(nn.Module):
         condition: C' of y.
         colours: K >= 1.
         reach: The largest flow along either axis, in pixels, at least 0.
+        sharpen: Above 0; in evaluation the softmax is of so many times h, since G mixes what it has never seen of more
+            parts than drawings have.
 
     Raises:
-        ValueError: If K or the reach is below that.
+        ValueError: If K, the reach or ``sharpen`` is below that.
     """
 
     def __init__(
-        self, features: int, summary: int, channels: int, condition: int, colours: int, reach: float = 0.0
+        self,
+        features: int,
+        summary: int,
+        channels: int,
+        condition: int,
+        colours: int,
+        reach: float = 0.0,
+        sharpen: float = 1.0,
     ) -> None:
         super().__init__()
         if colours < 1:
             raise ValueError(f"colours={colours}: must be 1 or more, or 0 for none")
         if not 0 <= reach < math.inf:
             raise ValueError(f"reach={reach}: must be 0 or more pixels")
-        self.reach = reach
+        if not 0 < sharpen < math.inf:
+            raise ValueError(f"sharpen={sharpen}: must be above 0")
+        self.reach, self.sharpen = reach, sharpen
         self.sizes = (condition, 1, colours)
         self.places = Conv2d(features, 1 + colours + 2, 3, 1, 1)
         self.colours = Linear(summary, channels * sum(self.sizes))
@@ -187,7 +200,8 @@ class Drawing(nn.Module):
     def forward(self, x: Tensor, summary: Tensor, y: Tensor) -> Tensor:
         """Features (B, c, H, W), a summary (B, s) and the condition y (B, C', H, W) -> (B, C, H, W)."""
         places = self.places(x)
-        p, flow = places[:, :-2].softmax(1).flatten(2), self.reach * places[:, -2:].tanh()
+        h, flow = places[:, :-2], self.reach * places[:, -2:].tanh()
+        p = (h if self.training else self.sharpen * h).softmax(1).flatten(2)
         A, b, c = self.colours(summary).unflatten(1, (-1, sum(self.sizes))).split(self.sizes, 2)
         seen = (A @ _moved(y, flow) + b).clamp(-1, 1)  # (B, C, HW)
         drawn: Tensor = (p[:, :1] * seen + c.tanh() @ p[:, 1:]).unflatten(2, y.shape[2:])
