@@ -1,5 +1,7 @@
 """Fast layers against PyTorch's own: values and derivatives of first and second order, and what is not computed."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -57,6 +59,19 @@ def test_values_and_derivatives_are_pytorchs(name, dtype, layout):
         assert torch.allclose(
             a, b, rtol=1e-9 if dtype == torch.float64 else 1e-4, atol=1e-9 if dtype == torch.float64 else 1e-4
         )
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("stride", [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_windows_add_up_where_they_overlap(stride, padding, monkeypatch):
+    """Kernels that are whole strides or not, and images that end between two."""
+    monkeypatch.setattr(bilinear.Convolution, "_by_windows", lambda *_: True)
+    for kernel, height in itertools.product([(1, 3), (2, 4), (3, 2), (4, 5), (5, 1)], (5, 6, 7)):
+        x, w = (2, 3, height, 7), torch.randn(4, 3, *kernel, dtype=torch.float64)
+        form = bilinear.Convolution(x, tuple(w.shape), stride, (padding, padding), 1)
+        y = torch.randn(form.shape(bilinear.Y), dtype=torch.float64)
+        found = form.solve(bilinear.X, {bilinear.W: w, bilinear.Y: y}, None)
+        assert torch.allclose(found, torch.nn.grad.conv2d_input(x, w, y, stride, padding), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

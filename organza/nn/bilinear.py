@@ -128,13 +128,19 @@ class Convolution(NamedTuple):
             windows = weights.flatten(1).t() @ y.flatten(2)  # (B, h w, H' W')
             x = functional.fold(windows, self.x[2:], (h, w), 1, self.padding, self.stride)
         else:
+            weights = functional.pad(weights, (0, -w % right, 0, -h % down))  # to whole strides, of which a window
+            high, wide = weights.shape[2] // down, weights.shape[3] // right  # spans so many
             rows = y.permute(0, 2, 3, 1).reshape(-1, outputs)
             windows = _product(rows, weights.permute(0, 2, 3, 1).reshape(outputs, -1).t(), None)
-            windows = windows.view(size, up, across, h, w, channels)
-            x = y.new_zeros(size, self.x[2] + 2 * top, self.x[3] + 2 * left, channels)
-            for i in range(h):
-                for j in range(w):
-                    x[:, i : i + down * up : down, j : j + right * across : right] += windows[:, :, :, i, j]
+            windows = windows.view(size, up, across, high, down, wide, right, channels)
+            # In strides and the pixels within each, so that what overlaps are whole strides.
+            tall, long = (-(-(x + 2 * p) // s) for x, p, s in zip(self.x[2:], self.padding, self.stride, strict=True))
+            tall, long = max(tall, up + high - 1), max(long, across + wide - 1)
+            x = y.new_zeros(size, tall, down, long, right, channels)
+            for i in range(high):
+                for j in range(wide):
+                    x[:, i : i + up, :, j : j + across] += windows[:, :, :, i, :, j].transpose(2, 3)
+            x = x.view(size, tall * down, long * right, channels)
             x = x[:, top : top + self.x[2], left : left + self.x[3]].contiguous().permute(0, 3, 1, 2)
         return x if bias is None else x.add_(bias[:, None, None])
 
