@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from organza.augment import Jitter
 from organza.data import Spec
@@ -91,16 +90,15 @@ def pix2pix_perceptual(data: Spec, images: int = 16_000) -> Plan:
     return _small("pix2pix-perceptual", data, images, [Reconstruction(6.0), Perceptual(12.0)], sharpen=1.1)
 
 
-def _small(recipe: str, data: Spec, images: int, near: Sequence[Term], **drawing: float) -> Plan:
-    """The plan of :func:`pix2pix_small` with these terms of how near G's output is to x, and these settings of its last
-    layer."""
+def _small(recipe: str, data: Spec, images: int, near: Sequence[Term], sharpen: float = 1.0) -> Plan:
+    """The plan of :func:`pix2pix_small` with these terms of how near G's output is to x, so much sharper in use."""
     pictures(recipe, data)
     paired(recipe, data)
-    shapes: dict[str, Any] = {"shape": data.shape, "condition": data.condition, "width": 24}
-    drawing = {"colours": 16, "reach": min(data.shape[1:]) / 10, **drawing}
+    shapes = {"shape": data.shape, "condition": data.condition, "width": 24}
+    reach = min(data.shape[1:]) / 10
     return Plan.of(
         recipe=recipe,
-        generator=part(UNetGenerator, **shapes, refine=16, **drawing),
+        generator=part(UNetGenerator, **shapes, refine=16, colours=16, reach=reach, sharpen=sharpen),
         discriminator=part(PatchDiscriminator, **shapes, layers=min(2, _layers(data)), norm="none"),
         prior=Normal(0),
         objective=Scaled(NonSaturating(), d=0.5),
