@@ -136,11 +136,13 @@ class Convolution(NamedTuple):
             # In strides and the pixels within each, so that what overlaps are whole strides.
             tall, long = (-(-(x + 2 * p) // s) for x, p, s in zip(self.x[2:], self.padding, self.stride, strict=True))
             tall, long = max(tall, up + high - 1), max(long, across + wide - 1)
-            x = y.new_zeros(size, tall, down, long, right, channels)
-            for i in range(high):
-                for j in range(wide):
-                    x[:, i : i + up, :, j : j + across] += windows[:, :, :, i, :, j].transpose(2, 3)
-            x = x.view(size, tall * down, long * right, channels)
+            x = windows[:, :, :, 0, :, 0].transpose(2, 3)
+            if (tall, long, high, wide) != (up, across, 1, 1):  # or they lie side by side
+                x = y.new_zeros(size, tall, down, long, right, channels)
+                for i in range(high):
+                    for j in range(wide):
+                        x[:, i : i + up, :, j : j + across] += windows[:, :, :, i, :, j].transpose(2, 3)
+            x = x.reshape(size, tall * down, long * right, channels)
             x = x[:, top : top + self.x[2], left : left + self.x[3]].contiguous().permute(0, 3, 1, 2)
         return x if bias is None else x.add_(bias[:, None, None])
 
