@@ -134,8 +134,7 @@ class Convolution(NamedTuple):
             windows = _product(rows, weights.permute(0, 2, 3, 1).reshape(outputs, -1).t(), None)
             windows = windows.view(size, up, across, high, down, wide, right, channels)
             # In strides and the pixels within each, so that what overlaps are whole strides.
-            tall, long = (-(-(x + 2 * p) // s) for x, p, s in zip(self.x[2:], self.padding, self.stride, strict=True))
-            tall, long = max(tall, up + high - 1), max(long, across + wide - 1)
+            tall, long = -(-(self.x[2] + 2 * top) // down), -(-(self.x[3] + 2 * left) // right)
             x = windows[:, :, :, 0, :, 0].transpose(2, 3)
             if (tall, long, high, wide) != (up, across, 1, 1):  # or they lie side by side
                 x = y.new_zeros(size, tall, down, long, right, channels)

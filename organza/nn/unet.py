@@ -52,7 +52,7 @@ class UNetGenerator(nn.Module):
         colours: 0 for the published network.  Else the last layer is a :class:`Drawing` in so many colours, which
             needs ``refine``.
         reach: How far, in pixels, that looks for what y shows.
-        sharpen: How many times it takes its logits in use.
+        sharpen: How many times it takes its logits in evaluation, above 0.
 
     Raises:
         ValueError: If a shape is not (C, H, W), the sides differ or are below 2, a number is not allowed, or y is to
@@ -160,8 +160,8 @@ class Drawing(nn.Module):
         condition: C' of y.
         colours: K >= 1.
         reach: The largest flow along either axis, in pixels, at least 0.
-        sharpen: Above 0; in evaluation the softmax is of so many times h, since G mixes what it has never seen of more
-            parts than drawings have.
+        sharpen: Above 0; in evaluation the softmax is of so many times h, since L1 prefers an even mixture to a wrong
+            choice, and drawings are sharp.
 
     Raises:
         ValueError: If K, the reach or ``sharpen`` is below that.
