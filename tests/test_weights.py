@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from organza.metrics import weights
+from organza.data import Data
+from organza.evaluation import usual_features
+from organza.metrics import efficientnet, lpips, weights
 
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "count": torch.tensor(7)}
 
@@ -51,7 +53,7 @@ def test_the_first_place_counts(folders):
 
 
 def test_missing_weights_are_asked_for_in_one_line(folders):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(weights.Missing) as error:
         weights.find("a.pth", "b.pth", sha256="ab12", advice="a shop sells it", also=[folders[-1]])
     assert str(error.value) == (
         f"a.pth or b.pth (SHA-256 ab12) is not on this machine: put it into {folders[0]}; a shop sells it"
@@ -121,3 +123,16 @@ def test_nothing_is_run(tmp_path):
     assert not canary.exists()
     torch.load(path, weights_only=False)
     assert canary.exists(), "the trap is none"
+
+
+def test_what_may_be_missing_may_not_be_damaged(folders, monkeypatch):
+    """What is chosen by itself does without weights that are not here, and names a file that is the wrong one."""
+    color = Data("x", torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(weights, "packaged", lambda *_: [])
+    monkeypatch.setattr(lpips, "network", lpips.network.__wrapped__)
+    assert "is not on this machine" in lpips.missing((3, 32, 32)) and usual_features(color) == "random"
+    for name in (lpips.FILE, efficientnet.LITE0.file):
+        (folders[0] / name).write_bytes(b"damaged")
+    for asked in (lambda: lpips.missing((3, 32, 32)), lambda: usual_features(color)):
+        with pytest.raises(ValueError, match="is not the published file, or is damaged"):
+            asked()

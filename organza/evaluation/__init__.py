@@ -25,6 +25,7 @@ from organza.metrics.catalogue import KEYS, METRICS, Found, applicable, chosen
 from organza.metrics.features import NAMES, Extractor, Features, extract, extractor, kept
 from organza.metrics.score import Protocol, Score
 from organza.metrics.side import Context, Side, constant
+from organza.metrics.weights import Missing
 from organza.model import Model
 from organza.round import key
 from organza.values import Values
@@ -189,7 +190,7 @@ def usual_features(data: Data) -> str:
         return "digits"
     try:
         return extractor("efficientnet-lite0").name if data.spec.shape[0] in (1, 3) else "random"
-    except ValueError:  # its weights are not to be had
+    except Missing:
         return "random"
 
 

