@@ -70,6 +70,9 @@ def choose(data: Spec, device: torch.device) -> Choices:
     Arguments:
         data: Shape and count of the data.
         device: Where it will be trained.
+
+    Raises:
+        ValueError: If published weights on which the recipe depends are here, and are damaged.
     """
     if not are_pictures(data):
         return _vectors(data)

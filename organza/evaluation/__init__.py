@@ -183,7 +183,7 @@ def draw(model: Model, n: int, seed: int = 0, y: Tensor | None = None, watch: Wa
 
 
 def usual_features(data: Data) -> str:
-    """Return the extractor that suits data where none is named."""
+    """Return the extractor that suits data where none is named; a ValueError if its weights are here and damaged."""
     if len(data.spec.shape) != 3:
         return "pixels"
     if data.spec.shape == (1, 28, 28) and re.match(r"(digits|mnist)\b", data.name.lower()):
