@@ -32,6 +32,7 @@ from organza import (
     replay,
     schedule,
     term,
+    weighing,
 )
 from organza import nn as networks
 from organza.evaluation import Evaluation
@@ -57,7 +58,7 @@ KINDS: dict[type, dict[str, type]] = {
     nn.Module: _final(networks, nn.Module),
     prior.Prior: {**_final(prior, prior.Prior), **_final(mixture, prior.Prior)},
     objective.Objective: {**_final(objective, objective.Objective), **_final(energy, objective.Objective)},
-    term.Term: {**_final(penalty, term.Term), **_final(perceptual, term.Term), **_final(term, term.Term)},
+    term.Term: {k: v for module in (penalty, perceptual, term, weighing) for k, v in _final(module, term.Term).items()},
     cast(type, Constraint): {"Clip": penalty.Clip, "MaxColumnNorm": penalty.MaxColumnNorm},
     cast(type, Augment): {**_final(augment, nn.Module), **_final(ada, nn.Module)},
     cast(type, Replay): _final(replay, nn.Module),

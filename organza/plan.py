@@ -209,6 +209,11 @@ class Plan:
             problems.append(
                 f"discriminator.components={told}: the prior's are {wanted}; set discriminator.components={wanted}"
             )
+        wanted = self.prior.get("categories")
+        for each in (listed.get("term", listed) for listed in self.terms):  # Lazy has one within
+            told = each.get("categories")
+            if wanted and told and wanted != told:
+                problems.append(f"{each['kind']}.categories={told}: the prior's are {wanted}; both must be equal")
         if problems:
             raise PlanError(problems)
         size = self.training["batch"] // self.training["accumulate"]

@@ -81,6 +81,17 @@ class Verdict(NamedTuple):
             )
         return verdict._replace(logits=logits.squeeze(1)) if logits.ndim == 2 and logits.shape[1] == 1 else verdict
 
+    def head(self, name: str, given_by: str) -> Tensor:
+        """Return what else D says, by name.
+
+        Raises:
+            ValueError: If D does not say it, with what would make it: ``given_by``.
+        """
+        if name not in self.heads:
+            says = ", ".join(self.heads) or "nothing beside its logits"
+            raise ValueError(f"D says nothing of {name} ({given_by}): it says {says}")
+        return self.heads[name]
+
     def float(self) -> Verdict:
         """The verdict in float32."""
         return Verdict(self.logits.float(), {name: head.float() for name, head in self.heads.items()})

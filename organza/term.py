@@ -24,7 +24,6 @@ __all__ = [
     "Mismatch",
     "MutualInformation",
     "Reconstruction",
-    "Responsibilities",
     "Term",
 ]
 
@@ -226,16 +225,9 @@ class Classification(Term):
         return _cross_entropy(round.fake_verdict, round.y) if self.fakes else None
 
 
-def _head(verdict: Verdict, name: str, network: str) -> Tensor:
-    if name not in verdict.heads:
-        says = ", ".join(verdict.heads) or "nothing beside its logits"
-        raise ValueError(f"D says nothing of {name} ({network}): it says {says}")
-    return verdict.heads[name]
-
-
 def _cross_entropy(verdict: Verdict, y: Tensor | None) -> Tensor:
     """The cross-entropy of each example, (B,)."""
-    logits = _head(verdict, "classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
+    logits = verdict.head("classes", 'condition="auxiliary" or "one-more" gives one')  # (B, K)
     if y is None:
         raise ValueError("Classification: the data have no labels")
     if y.is_floating_point():
@@ -288,7 +280,7 @@ class FeatureMatching(Term):
     def generator(self, round: Round) -> Tensor:
         assert round.real_verdict is not None
         verdicts = (round.real_verdict, round.fake_verdict)
-        real, fake = (_head(v, "features", "a D with classes, codes or components has one").mean(0) for v in verdicts)
+        real, fake = (v.head("features", "a D with classes, codes or components has one").mean(0) for v in verdicts)
         return (real.detach() - fake).square()
 
 
@@ -336,7 +328,7 @@ class MutualInformation(Term):
         """-log Q(c | G(z, c)), (B,)."""
         sizes = [*self.categories, self.continuous]
         n = sum(sizes)
-        said = _head(round.fake_verdict, "codes", f"codes={n} gives one")  # (B, n)
+        said = round.fake_verdict.head("codes", f"codes={n} gives one")  # (B, n)
         if said.shape[1] != n or round.z.shape[1] < n:
             got = f"D reads {said.shape[1]}, z has {round.z.shape[1]} numbers"
             raise ValueError(f"MutualInformation: the codes are {n} numbers, but {got}")
@@ -345,34 +337,3 @@ class MutualInformation(Term):
         for logits, code in categories:
             surprise = surprise + cross_entropy(logits, code.argmax(1), reduction="none")
         return surprise
-
-
-class Responsibilities(Term):
-    r"""How many real examples each component of a mixture answers for: D's head "components" tells fakes of one from
-    those of another, and is asked of real examples.
-
-    .. math:: -\log Q(c | G(z, c)), \qquad N_k = \textstyle\sum_i Q(k | x_i)
-
-    The first is D's loss, a cross-entropy whose gradient stops at D's features
-    (:class:`~organza.nn.condition.Head`).  By the counts the weights of :class:`~organza.mixture.Mixture` follow: the
-    E-step of expectation maximisation, with Q in the place of the posterior, which it is where fakes are like real
-    examples.
-
-    References:
-        Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)
-
-    Arguments:
-        weight: The weight of the mean over the batch.
-    """
-
-    noise = True
-
-    def discriminator(self, round: Round) -> Tensor:
-        assert round.real_verdict is not None
-        of_fake, of_real = (
-            _head(verdict, "components", "components=K gives one")
-            for verdict in (round.fake_verdict, round.real_verdict)
-        )  # (B, K) each
-        counts = of_real.detach().softmax(1).mean(0)
-        round.evidence["prior/counts"] = round.draw.total * counts  # of the whole batch: its parts' shares add up to it
-        return cross_entropy(of_fake, round.z[:, : of_fake.shape[1]].argmax(1), reduction="none")

@@ -27,7 +27,7 @@ PUBLIC = [
 
 # A module's place: its layer, and the modules of ours that it may import. A new module must be placed here.
 L0 = {"round", "device", "prior", "schedule", "objective", "energy", "penalty", "term", "augment", "ema", "optimizer"}
-L0 |= {"mixture", "replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache"}
+L0 |= {"mixture", "replay", "values", "joint", "nn", "ada", "distributed", "lock", "cache", "weighing"}
 L1 = {"game", "moves", "data", "run", "picture", "metrics", "theory", "model", "pretrained", "scores", "nearest"}
 L1 |= {"perceptual"}
 L2 = {"training", "diagnose", "export", "report", "evaluation", "baselines"}
@@ -37,7 +37,7 @@ LAYERS = {
     **dict.fromkeys(L0, (0, {"round"})),
     **dict.fromkeys(("round", "device", "values", "joint", "distributed", "lock", "cache"), (0, set())),
     "nn": (0, {"round", "joint"}),
-    "penalty": (0, {"round", "term"}),
+    **dict.fromkeys(("penalty", "weighing"), (0, {"round", "term"})),
     "replay": (0, {"round", "distributed"}),
     **{"energy": (0, {"objective"}), "mixture": (0, {"prior"})},
     **dict.fromkeys(("optimizer", "ada"), (0, {"round", "schedule"})),

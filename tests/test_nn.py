@@ -332,37 +332,10 @@ def test_initialisation_follows_its_law() -> None:
     assert kernel.std() == pytest.approx(0.02, rel=0.02) and abs(float(kernel.mean())) < 1e-3
 
 
-def test_sigmoid_output_is_a_pixel_in_unit_range() -> None:
-    torch.manual_seed(0)
-    generator = MLPGenerator(4, (5,), (8,), output="sigmoid")
-    z = torch.randn(3, 4)
-    inner = generator.layers[:-1](z)
-    torch.testing.assert_close((generator(z) + 1) / 2, inner.sigmoid())
-
-
 @pytest.mark.parametrize("kernel", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dense_and_kernel_options(kernel: int, shape: tuple[int, ...]) -> None:
     assert DCGANDiscriminator(shape, 4, norm=False, dense=8, kernel=kernel)(torch.zeros(2, *shape)).shape == (2,)
-
-
-def test_waves_beside_x() -> None:
-    """x itself, then circles: a^2 (sin^2 + cos^2) = 1 / max(1, f), of frequencies from 1/2 to the highest."""
-    waves, x = Fourier(3, 9, highest=32.0), torch.randn(5, 3)
-    said = waves(x)
-    assert said.shape == (5, 21) and torch.equal(said[:, :3], x)
-    f = waves.f.norm(dim=0)
-    assert torch.allclose(f, 2.0 ** torch.linspace(-1, 5, 9))
-    sine, cosine = said[:, 3:].chunk(2, 1)
-    assert torch.allclose(sine**2 + cosine**2, (1 / f.clamp(min=1)).expand(5, 9))
-    slope = torch.autograd.functional.jacobian(lambda x: waves(x[None])[0, 3:12], x[0])  # (9, 3)
-    assert torch.allclose(slope, (cosine[0] * waves.f).T, atol=1e-5)
-
-
-def test_waves_in_a_discriminator() -> None:
-    D = MLPDiscriminator((1, 2), (8,), waves=5, classes=3)
-    assert D(torch.randn(4, 1, 2), torch.tensor([0, 1, 2, 0])).shape == (4,)
-    assert D.layers[0].in_features == 2 + 2 * 5 + 3 and "waves.f" in D.state_dict()
 
 
 @pytest.mark.parametrize(
@@ -377,6 +350,8 @@ def test_waves_in_a_discriminator() -> None:
         (lambda: MLPDiscriminator((3,), dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
         (lambda: MLPDiscriminator((3,), widths=(4, 0)), "every layer needs at least 1 unit"),
         (lambda: MLPDiscriminator((3,), waves=-1), "waves=-1"),
+        (lambda: MLPGenerator(4, (3,), skip=5), "skip=5: must be from 0 to the 4 numbers of z"),
+        (lambda: MLPGenerator(4, (3,), skip=-1), "skip=-1: must be from 0"),
         (lambda: Fourier(3, 4, highest=0.5), "a frequency above 0.5"),
         (lambda: R3GANGenerator(4, (1, 28, 28), (8, 8)), "images of this size need 3, one for each size of map"),
         (lambda: R3GANDiscriminator((1, 8, 8), (12, 4)), "must be a multiple of group=16"),

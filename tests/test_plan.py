@@ -14,6 +14,7 @@ from organza.optimizer import Adam
 from organza.penalty import R1
 from organza.plan import KINDS, Plan, PlanError, part, written
 from organza.prior import Normal
+from organza.recipes import RECIPES
 from organza.recipes.quick import quick
 from organza.schedule import Bursts, Cosine
 from organza.training import Training
@@ -160,3 +161,5 @@ def test_parts_must_fit_the_data_and_each_other() -> None:
         plan.set({"discriminator.shape": [1, 9, 9]}).fits(DIGITS)
     with pytest.raises(PlanError, match="components=32: the prior's are 64; set discriminator"):
         quick(DIGITS).set({"discriminator.components": 32}).fits(DIGITS)
+    with pytest.raises(PlanError, match=r"MutualInformation.categories=\[5\]: the prior's are \[10\]; both must"):
+        RECIPES["infogan"](DIGITS).set({"terms.1.categories": [5]}).fits(DIGITS)

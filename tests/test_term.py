@@ -9,7 +9,6 @@ from torch.nn.functional import l1_loss, mse_loss
 from organza.api import prepare, train
 from organza.data import Data
 from organza.game import Game
-from organza.mixture import Mixture
 from organza.penalty import R1
 from organza.prior import Codes, Normal
 from organza.round import Verdict
@@ -23,7 +22,6 @@ from organza.term import (
     Mismatch,
     MutualInformation,
     Reconstruction,
-    Responsibilities,
     Term,
 )
 
@@ -240,22 +238,6 @@ def test_mutual_information_is_bounded_by_the_entropy_of_the_codes():
     torch.testing.assert_close(
         sharp.generator(looked(fake={"codes": blind}, z=z)), torch.full((4000,), 4.0).log() + 2 * continuous**2
     )
-
-
-def test_responsibilities_are_counts_of_real_examples():
-    """Fakes that are told apart cost nothing; what is said of the real is counted, and is no loss."""
-    prior = Mixture(4, 2)
-    z = prior.draw(12, torch.Generator().manual_seed(0))
-    of_real = torch.eye(4).repeat(3, 1)[[0, 1, 1, 1, 2, 2, 0, 1, 1, 1, 2, 2]].mul(60).requires_grad_()
-    round = looked({"components": of_real}, {"components": 12 * z[:, :4]}, z=z)
-    round.evidence, round.draw = {}, SimpleNamespace(total=12)
-    term = Responsibilities()
-    assert float(term.discriminator(round).max()) < 1e-6 and term.generator(round) is None
-    assert round.evidence["prior/counts"].tolist() == pytest.approx([2, 6, 4, 0], abs=1e-4)
-    assert not round.evidence["prior/counts"].requires_grad
-    blind = looked({"components": of_real}, {"components": torch.zeros(12, 4)}, z=z)
-    blind.evidence, blind.draw = {}, round.draw
-    torch.testing.assert_close(term.discriminator(blind), torch.full((12,), 4.0).log())
 
 
 @pytest.mark.parametrize(

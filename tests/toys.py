@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, linear, normalize, one_hot
 from organza.ada import ADA
 from organza.data import Data
 from organza.game import Game
-from organza.mixture import Mixture
+from organza.mixture import Cells, Mixture
 from organza.moves import Alternating, Consensus, Simultaneous, Unrolled
 from organza.objective import (
     FGAN,
@@ -35,8 +35,9 @@ from organza.penalty import DRAGAN, R1, R2, Clip, GradientPenalty, MaxColumnNorm
 from organza.prior import Normal, Prior, Uniform
 from organza.round import Verdict
 from organza.schedule import Bursts, Constant, Cosine, Exponential, Linear
-from organza.term import Lazy, Responsibilities, Term
+from organza.term import Lazy, Term
 from organza.training import Training
+from organza.weighing import Advantage, Responsibilities
 
 
 @dataclass
@@ -323,6 +324,9 @@ PLAIN: dict[str, Callable[[], Toy]] = {
         prior=Mixture(3, 2, half_life=50, after=16),
         terms=[Responsibilities()],
         joint=True,
+    ),
+    "cells": lambda: toy(
+        G=mlp(7, 8, 2), prior=Cells((2, 3), 2, rate=0.05, after=16), terms=[Advantage((2, 3))], joint=True
     ),
     "began": lambda: toy(Equilibrium(), D=Autoencoder()),
     "pacgan": lambda: toy(D=Packed()),

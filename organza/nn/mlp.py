@@ -28,9 +28,12 @@ class MLPGenerator(nn.Module):
         output: The law of the last layer: "tanh", "sigmoid" (brought to [-1, 1]) or "linear".
         init: "glorot" or "dcgan".
         classes: The numbers of e(y), which stand beside z, if conditional; else 0.
+        skip: How many of the last numbers of z enter the last layer too, as chunks of z enter each block of Large Scale
+            GAN Training (Brock, Donahue, Simonyan, 2019).  Of a normal z these are straight ways to x, so that where
+            data are normal around their places samples are, to the tails.
 
     Raises:
-        ValueError: If a shape, width or name is not allowed.
+        ValueError: If a shape, width, name or number is not allowed.
     """
 
     def __init__(
@@ -42,15 +45,25 @@ class MLPGenerator(nn.Module):
         output: str = "tanh",
         init: str = "glorot",
         classes: int = 0,
+        skip: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes = tuple(shape), classes
+        if not 0 <= skip <= latent:
+            raise ValueError(f"skip={skip}: must be from 0 to the {latent} numbers of z")
+        self.shape, self.classes, self.skip = tuple(shape), classes, skip
         sizes = (latent + classes, *widths)
-        self.layers = nn.Sequential(*_layers(sizes, hidden, 0.0), Linear(sizes[-1], numel(self.shape)), Unit(output))
+        layers = _layers(sizes, hidden, 0.0)
+        self.layers = nn.Sequential(*layers, Linear(sizes[-1] + skip, numel(self.shape)), Unit(output))
         initialise(self, init)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x: Tensor = self.layers(beside(z, y, self.classes))  # (B, latent + classes) -> (B, prod(shape))
+        *layers, last, unit = self.layers
+        h = beside(z, y, self.classes)  # (B, latent + classes)
+        for layer in layers:
+            h = layer(h)
+        if self.skip:
+            h = torch.cat([h, z[:, -self.skip :]], 1)  # (B, widths[-1] + skip)
+        x: Tensor = unit(last(h))  # (B, prod(shape))
         return x.view(-1, *self.shape)  # (B, *shape)
 
 

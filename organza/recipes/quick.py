@@ -15,8 +15,9 @@ from organza.plan import Plan, part
 from organza.prior import Normal
 from organza.recipes.images import are_pictures
 from organza.schedule import Linear
-from organza.term import Lazy, Responsibilities
+from organza.term import Lazy
 from organza.training import Training
+from organza.weighing import Responsibilities
 
 __all__ = ["brief", "quick"]
 
