@@ -116,6 +116,10 @@ class Game(nn.Module):
                 f"replay={type(replay).__name__}(...): {of_noise[0]} asks D for the z of each fake it is shown, which "
                 "an old fake no longer has; leave out one of the two"
             )
+        learns = getattr(prior, "learns", "")
+        if idle := [term for term in terms if term.teaches not in ("", learns)]:
+            what = f"the prior {type(prior).__name__} does not learn from {idle[0].teaches!r}, which this term gives it"
+            raise ValueError(f"{idle[0].name}: {what}; take one that does, or leave the term out")
         if not conditional and (blind := [term.name for term in terms if term.conditional]):
             raise ValueError(f"{blind[0]}: D must be shown the conditions: conditional=True, and networks that take y")
         if precision not in get_args(Precision):

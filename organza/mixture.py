@@ -44,7 +44,9 @@ class _Weighed(nn.Module):
     @property
     def weights(self) -> list[float]:
         """pi as it is now, none if it is even: what makes this law again."""
-        return [] if bool((self.shares == self.shares[0]).all()) else self.shares.tolist()
+        if bool((self.shares == self.shares[0]).all()):
+            return []
+        return [float(f"{share:.9g}") for share in self.shares.tolist()]  # nine digits tell all float32 apart
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         device = generator.device
@@ -110,6 +112,8 @@ class Mixture(_Weighed, Prior):
         ValueError: If a number is not allowed, or there are weights and they are not K shares of 1.
     """
 
+    learns = "prior/counts"
+
     def __init__(
         self,
         components: int = 64,
@@ -134,7 +138,7 @@ class Mixture(_Weighed, Prior):
 
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Move the weights by the counts of a move of D, over all processes, which are the evidence "prior/counts"."""
-        counts = evidence.get("prior/counts")
+        counts = evidence.get(self.learns)
         if counts is None:  # it was G's move alone
             return
         if len(counts) != self.components:
@@ -158,10 +162,15 @@ class Cells(_Weighed, Prior):
     whose mean is 0 in every cell if G's law is the data's.  Its gradient needs no derivative of G: by the score
     function, with the mean :math:`\bar a` of a batch of B as the baseline, a move of D is followed by
 
-    .. math:: \theta_k \leftarrow \theta_k + \eta \frac{K}{B} \sum_{i: z_i \in k} (a_i - \bar a)
+    .. math:: \theta_k \leftarrow \theta_k + \frac{\eta}{B \max(\pi_k, 1 / 10 K)} \sum_{i: z_i \in k} (a_i - \bar a)
+
+    Over :math:`B \pi_k` it is the natural gradient: a cell follows the mean advantage of its fakes however seldom it is
+    drawn, where by the gradient itself a mode whose cells have become rare may never come back (docs/log.md).  Of a
+    cell ten times rarer than the mean a single fake would say too much; hence the max.
 
     References:
         Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning (Williams, 1992)
+        Natural Gradient Works Efficiently in Learning (Amari, 1998)
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018), why
         weights must be learnt
         Latent Reweighting, an Almost Free Improvement for GANs (Issenhuth, Tanielian, Picard, Mary, 2021), where they
@@ -177,6 +186,8 @@ class Cells(_Weighed, Prior):
     Raises:
         ValueError: If a number is not allowed, or there are weights and they are not K shares of 1.
     """
+
+    learns = "prior/advantages"
 
     def __init__(
         self,
@@ -201,12 +212,12 @@ class Cells(_Weighed, Prior):
     def adapt(self, evidence: Mapping[str, Tensor]) -> None:
         """Move the weights by the evidence of a move of D, over all processes: the fakes of each cell, "prior/fakes",
         and the sum of their advantages, "prior/advantages"."""
-        fakes, advantages = evidence.get("prior/fakes"), evidence.get("prior/advantages")
+        fakes, advantages = evidence.get("prior/fakes"), evidence.get(self.learns)
         if fakes is None or advantages is None:  # it was G's move alone
             return
         cells, examples = len(self.shares), fakes.sum().round()
         if len(fakes) != cells:
             raise ValueError(f"Cells(categories={[*self.categories]}): the term tells {len(fakes)} cells apart")
         above = (advantages - fakes * advantages.sum() / examples).to(self.shares)  # the sum of a - mean in each cell
-        theta = self.shares.log() + self.rate * cells / examples * above
+        theta = self.shares.log() + self.rate * above / (examples * self.shares.clamp(min=0.1 / cells))
         self.shares = theta.softmax(0).where(self._learns(examples), self.shares)

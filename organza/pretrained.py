@@ -40,6 +40,7 @@ FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _OURS = ("format", "organza", "sha256")  # what is not the model's own config
 _FEW = 16  # numbers of a list, which a card shows whole
+_NUMBERS = re.compile(r'\[\n[^]["{]*\]')  # a list of numbers, as JSON writes it line by line
 _OWN = "was a program's own: give from_pretrained(folder, generator=..., prior=...)"
 
 
@@ -66,6 +67,7 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     described = {"format": FORMAT, "organza": __version__, **facts, "sha256": hashlib.sha256(data).hexdigest()}
     try:
         text = json.dumps(described, indent=2, allow_nan=False) + "\n"
+        text = _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the model's config is not JSON ({error})") from None
     try:

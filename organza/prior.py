@@ -24,9 +24,11 @@ class Prior(ABC):
     Attributes:
         spherical: Whether the law is round, so that the way from z to z' is an arc: on the chord between two draws of
             a high-dimensional normal law, z is shorter than G has ever seen it.
+        learns: The evidence of a term from which the law learns, if it does.
     """
 
     spherical: bool = False
+    learns: str = ""
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Tensor:

@@ -36,6 +36,7 @@ class Term(nn.Module):
         noise: Whether D's part needs the z of each fake that D is shown, which an old fake no longer has.
         conditional: Whether D must be shown the conditions.
         bounded: Whether conditions that are numbers must lie in 0 ... 1.
+        teaches: The evidence from which the prior is to learn, where it is there for that.
         name: Its name in the log: the class's, unless changed.
 
     Arguments:
@@ -46,6 +47,7 @@ class Term(nn.Module):
     noise: bool = False
     conditional: bool = False
     bounded: bool = False
+    teaches: str = ""
 
     def __init__(self, weight: float | Callable[[int], float] = 1.0) -> None:
         super().__init__()
@@ -95,7 +97,7 @@ class Lazy(Term):
         super().__init__((lambda images: every * weight(images)) if callable(weight) else every * weight)
         self.term, self.every, self.name = term, every, term.name
         self.paired, self.noise = term.paired, term.noise
-        self.conditional, self.bounded = term.conditional, term.bounded
+        self.conditional, self.bounded, self.teaches = term.conditional, term.bounded, term.teaches
 
     def check(self, shape: Sequence[int]) -> None:
         self.term.check(shape)

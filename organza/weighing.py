@@ -36,6 +36,7 @@ class Responsibilities(Term):
     """
 
     noise = True
+    teaches = "prior/counts"
 
     def discriminator(self, round: Round) -> Tensor:
         assert round.real_verdict is not None
@@ -68,6 +69,7 @@ class Advantage(Term):
     """
 
     noise = True
+    teaches = "prior/advantages"
 
     def __init__(self, categories: Sequence[int] = (64, 64)) -> None:
         super().__init__()
@@ -77,9 +79,14 @@ class Advantage(Term):
         assert round.real_verdict is not None
         z, n = round.z.flatten(1), sum(self.categories)
         apart = round.fake_verdict.logits.detach() - round.real_verdict.logits.detach()
-        if z.shape[1] < n or len(apart) != len(z):
-            what = f"z has {z.shape[1]} numbers" if z.shape[1] < n else f"D judges {len(z)} fakes as {len(apart)}"
-            raise ValueError(f"Advantage(categories={[*self.categories]}): {what}; it needs {n}, and D must judge each")
+        if z.shape[1] < n:
+            raise ValueError(
+                f"Advantage(categories={[*self.categories]}): needs {n} numbers of z, which has {z.shape[1]}"
+            )
+        if len(apart) != len(z):
+            raise ValueError(
+                f"Advantage: D judges {len(z)} fakes by {len(apart)} logits; it must judge each by its own"
+            )
         a = (apart.flatten(1).mean(1) if apart.ndim > 1 else apart).mul(0.5).tanh()  # 2 sigmoid(u) - 1 = tanh(u / 2)
         codes = (z[:, :n] > 0).to(a).split([*self.categories], 1)  # one-hot
         half = len(codes) // 2

@@ -117,17 +117,27 @@ def test_cells_write_what_they_have_learnt():
     assert torch.equal(prior.shares, before)
 
 
-def test_cells_follow_the_gradient_of_the_mean_advantage():
-    """If each cell has its share of the fakes, a move is eta K times the gradient of sum_k pi_k A_k in theta."""
+def test_cells_follow_the_natural_gradient_of_the_mean_advantage():
+    """If each cell has its share of the fakes, a move is the gradient of sum_k pi_k A_k by theta over the Fisher matrix
+    of softmax(theta), diag(pi) - pi pi^T; of a cell rarer than a tenth of the mean it is smaller by that."""
     pi, A, rate = torch.tensor([0.5, 0.2, 0.2, 0.1]), torch.tensor([0.3, -0.6, 0.1, 0.9]), 0.05
     theta = pi.log().requires_grad_()
     (gradient,) = torch.autograd.grad((theta.softmax(0) * A).sum(), theta)
+    natural = torch.linalg.pinv(pi.diag() - pi.outer(pi)) @ gradient
+    assert moved(pi, pi, A, rate) == pytest.approx((theta + rate * natural).softmax(0).tolist())
+    rare = torch.tensor([0.59, 0.2, 0.2, 0.01])
+    step = A - rare @ A
+    step[3] *= 0.01 / 0.025
+    assert moved(rare, rare, A, rate) == pytest.approx((rare.log() + rate * step).softmax(0).tolist())
+    drawn = torch.tensor([9.0, 0, 3, 4]) / 16
+    assert moved(pi, drawn, torch.full((4,), 0.5), rate) == pytest.approx(pi.tolist())  # to be drawn is no advantage
+
+
+def moved(pi, drawn, A, rate):
+    """The weights after 1,000 fakes, of the cells by ``drawn``, of the advantages A."""
     prior = Cells((2, 2), 1, weights=pi.tolist(), rate=rate, after=0)
-    prior.adapt({"prior/fakes": 1000 * pi, "prior/advantages": 1000 * pi * A})
-    torch.testing.assert_close(prior.shares, (theta + rate * 4 * gradient).softmax(0))
-    even = Cells((2, 2), 1, weights=pi.tolist(), rate=rate, after=0)
-    even.adapt({"prior/fakes": torch.tensor([9.0, 0, 3, 4]), "prior/advantages": 0.5 * torch.tensor([9.0, 0, 3, 4])})
-    torch.testing.assert_close(even.shares, pi)  # who is drawn more often does not win by that
+    prior.adapt({"prior/fakes": 1000 * drawn, "prior/advantages": 1000 * drawn * A})
+    return prior.weights
 
 
 def test_the_first_fakes_move_no_weight():

@@ -308,7 +308,7 @@ def test_what_the_prior_has_learnt_goes_with_the_model(tmp_path):
     """From the run and passed on, the same components are drawn as often."""
     changes = {"prior.half_life": 50.0, "prior.after": 0, "generator.width": 4, "discriminator.width": 4}
     model = api.train("digits", "quick", run=tmp_path / "run", images=64, device="cpu", changes=changes)
-    assert len(model.prior.weights) == 64
+    assert len(model.prior.weights) == 64 and max(len(str(weight)) for weight in model.prior.weights) <= 15
     assert api.load(tmp_path / "run", device="cpu").prior.weights == model.prior.weights
     assert api.game(tmp_path / "run", device="cpu").prior.weights == model.prior.weights
     folder = api.load(tmp_path / "run", device="cpu").save_pretrained(tmp_path / "model")
@@ -316,6 +316,7 @@ def test_what_the_prior_has_learnt_goes_with_the_model(tmp_path):
     assert loaded.prior.weights == model.prior.weights
     assert torch.equal(loaded.sample(9, seed=1), model.sample(9, seed=1))
     assert "weights=..." in (folder / "README.md").read_text()
+    assert re.search(r'\n    "weights": \[([\d.e-]+, ){63}[\d.e-]+\]', (folder / "config.json").read_text())
 
 
 def test_a_run_that_was_stopped_goes_on_to_learn_the_same(tmp_path):

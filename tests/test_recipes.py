@@ -75,7 +75,15 @@ def test_modes_fills_as_many_dimensions_as_the_data_and_goes_from_coarse_to_fine
     gamma = plan.terms[0]["weight"]
     assert gamma == plan.terms[1]["weight"] and gamma["per"] == 600  # a 10,000th after six tenths of the images
     assert gamma["start"] * gamma["factor"] == pytest.approx(gamma["floor"]) == 1.5e-5
-    assert plan.prior["noise"] == 3 and gamma["start"] == pytest.approx(0.15)
+    assert plan.prior["noise"] == plan.generator["skip"] == 8 and gamma["start"] == pytest.approx(0.15)
+    assert RECIPES["modes"](Spec((12,), 100), 1000).prior["noise"] == 12
+
+
+def test_modes_slows_g_down_before_it_weighs() -> None:
+    plan = RECIPES["modes"](Spec((2,), 100), 1000)
+    G, D = (plan.training[f"{player}_optimizer"]["lr"] for player in ("generator", "discriminator"))
+    assert G["images"] == 600 < D["images"] == 900 and D["end"] == pytest.approx(100 * G["end"])
+    assert plan.prior["after"] == 500
 
 
 @every

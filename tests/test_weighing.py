@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from organza.game import Game
 from organza.mixture import Cells, Mixture
+from organza.prior import Codes
 from organza.round import Verdict
+from organza.term import Lazy
 from organza.weighing import Advantage, Responsibilities
 
 
@@ -68,7 +71,19 @@ def test_of_a_judge_of_places_the_mean_counts():
 
 def test_an_advantage_that_is_nobodys_is_refused():
     z = torch.ones(8, 5)
-    with pytest.raises(ValueError, match=r"Advantage\(categories=\[4, 4\]\): z has 5 numbers; it needs 8"):
+    with pytest.raises(ValueError, match=r"Advantage\(categories=\[4, 4\]\): needs 8 numbers of z, which has 5"):
         Advantage((4, 4)).discriminator(looked(torch.zeros(8), torch.zeros(8), z))
-    with pytest.raises(ValueError, match="D judges 8 fakes as 4; it needs 4, and D must judge each"):
+    with pytest.raises(ValueError, match="D judges 8 fakes by 4 logits; it must judge each by its own"):
         Advantage((2, 2)).discriminator(looked(torch.zeros(4), torch.zeros(4), z))
+
+
+def test_a_prior_that_would_not_learn_from_them_is_refused():
+    G, D = torch.nn.Identity(), torch.nn.Identity()
+    refused = (Advantage(), Mixture(8, 2)), (Lazy(Advantage(), 2), Codes((4, 4))), (Responsibilities(), Cells())
+    for term, law in refused:
+        with pytest.raises(
+            ValueError, match=f"{term.name}: the prior {type(law).__name__} does not learn from 'prior/"
+        ):
+            Game(G, D, law, terms=[term])
+    for term, law in ((Lazy(Advantage(), 2), Cells()), (Responsibilities(), Mixture(8, 2))):
+        assert Game(G, D, law, terms=[term]).terms[0] is term

@@ -30,7 +30,7 @@ class MLPGenerator(nn.Module):
         classes: The numbers of e(y), which stand beside z, if conditional; else 0.
         skip: How many of the last numbers of z enter the last layer too, as chunks of z enter each block of Large Scale
             GAN Training (Brock, Donahue, Simonyan, 2019).  Of a normal z these are straight ways to x, so that where
-            data are normal around their places samples are, to the tails.
+            data are normal around their places samples are, to the tails.  At first they weigh a tenth of the others.
 
     Raises:
         ValueError: If a shape, width, name or number is not allowed.
@@ -53,8 +53,11 @@ class MLPGenerator(nn.Module):
         self.shape, self.classes, self.skip = tuple(shape), classes, skip
         sizes = (latent + classes, *widths)
         layers = _layers(sizes, hidden, 0.0)
-        self.layers = nn.Sequential(*layers, Linear(sizes[-1] + skip, numel(self.shape)), Unit(output))
+        last = Linear(sizes[-1] + skip, numel(self.shape))
+        self.layers = nn.Sequential(*layers, last, Unit(output))
         initialise(self, init)
+        with torch.no_grad():  # or at first there is nothing to be seen but them
+            last.weight[:, sizes[-1] :] *= 0.1
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         *layers, last, unit = self.layers
