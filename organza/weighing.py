@@ -44,7 +44,7 @@ class Responsibilities(Term):
             verdict.head("components", "components=K gives one") for verdict in (round.fake_verdict, round.real_verdict)
         )  # (B, K) each
         counts = of_real.detach().softmax(1).mean(0)
-        round.evidence["prior/counts"] = round.draw.total * counts  # of the whole batch: its parts' shares add up to it
+        round.evidence[self.teaches] = round.draw.total * counts  # of the whole batch: its parts' shares add up to it
         return cross_entropy(of_fake, round.z[:, : of_fake.shape[1]].argmax(1), reduction="none")
 
 
@@ -94,7 +94,7 @@ class Advantage(Term):
         # As products, for sums that are the same each time: scattered ones on a GPU are not.
         scale = round.draw.total / len(z)
         round.evidence["prior/fakes"] = scale * (rows.T @ columns).flatten()  # (K,)
-        round.evidence["prior/advantages"] = scale * (rows.T @ (a[:, None] * columns)).flatten()
+        round.evidence[self.teaches] = scale * (rows.T @ (a[:, None] * columns)).flatten()
 
 
 def _together(codes: Sequence[Tensor], n: int, like: Tensor) -> Tensor:
