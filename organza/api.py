@@ -361,9 +361,10 @@ def evaluate(
     if model.run is not None and kept:
         values = against.real.values
         shown = None if against.train is None else evaluation.comparable(against.train, values)
-        of_a_run.keep(model.run, scores, evaluation.comparable(drawn, values), shown)
         folder = Run(model.run)
-        report.write(folder, {} if "python" in folder.plan else _plan(folder).game().equilibrium())
+        aim = {} if "python" in folder.plan else _plan(folder).game().equilibrium()
+        drawn_as = evaluation.comparable(drawn, values)
+        of_a_run.keep(model.run, scores, drawn_as, shown, lambda: report.write(folder, aim))
     return scores
 
 

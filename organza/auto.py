@@ -78,7 +78,14 @@ def choose(data: Spec, device: torch.device) -> Choices:
         return _vectors(data)
     if len(data.condition) == 3:
         return _translation(data, device)
-    return _on_cpu(data) if device.type == "cpu" else _on_gpu(data, device)
+    if device.type == "cpu" or _are_small(data):
+        return _quick(data, "on a CPU" if device.type == "cpu" else "of small grey images")
+    return _on_gpu(data, device)
+
+
+def _are_small(data: Spec) -> bool:
+    """Whether the images are grey and of 32 x 32 pixels at most, of which minutes are enough on any device."""
+    return data.shape[0] == 1 and data.shape[1] * data.shape[2] <= 1024
 
 
 def _vectors(data: Spec) -> Choices:
@@ -123,15 +130,14 @@ def _paired(data: Spec) -> tuple[str, str]:
     return "pix2pix-perceptual", "; features of photographs teach it besides"
 
 
-def _on_cpu(data: Spec) -> Choices:
-    channels, height, width = data.shape
-    pixels = height * width
+def _quick(data: Spec, where: str) -> Choices:
+    pixels = data.shape[1] * data.shape[2]
     weight = float(f"{0.5 * pixels / _SMALL:.2g}")
     changes: dict[str, Any] = {} if pixels == _SMALL else {"terms.0.term.weight": weight}
-    minutes = 2.1 if pixels <= 1024 and channels == 1 else 15.0 if pixels <= 1024 else 60.0
+    minutes = 2.1 if _are_small(data) else 15.0 if pixels <= 1024 else 60.0
     length = "a default that ends while you watch" if minutes == 2.1 else "more to learn than in small grey images"
     reasons = [
-        Choice("recipe", "quick", "on a CPU small convolutions and batches learn most in a minute"),
+        Choice("recipe", "quick", f"{where} small convolutions and batches learn most in a minute"),
         Choice("batch", "32", "more moves of G for the same images (docs/log.md)", "training.batch"),
         Choice("gamma", f"R1 {weight:g}, every 8th move", "0.5 at 28 x 28, in proportion to the pixels", "terms"),
         Choice("length", f"{minutes:g} minutes", length + "; --minutes or --images set it"),
@@ -229,7 +235,8 @@ def _kept(game: Game, player: Player, training: Training, data: Spec, weights: S
             held[storage._cdata] = storage.nbytes()
         return tensor
 
-    batch = Batch(torch.empty(n, *data.shape), data.blank(n), _Shapes(torch.Generator("cpu"), n), 0, 0)
+    x, y, draw = torch.empty(n, *data.shape), data.blank(n), _Shapes(torch.Generator("cpu"), n)
+    batch = Batch(*((x, y) if training.jitter is None else training.jitter(x, y, draw)), draw, 0, 0)
     fresh = getattr(training.moves, "fresh_noise", None)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         with torch.set_grad_enabled(player == "generator" or not fresh):

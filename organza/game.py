@@ -11,9 +11,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from organza.term import Term
 __all__ = ["Augment", "Constraint", "Game", "Precision", "Replay"]
 
 Precision = Literal["float32", "bfloat16"]
+T = TypeVar("T")
 
 
 class Augment(Protocol):
@@ -86,15 +87,16 @@ class Game(nn.Module):
         discriminator: nn.Module,
         prior: Prior,
         objective: Objective | None = None,
-        terms: Sequence[Term] = (),
+        terms: Iterable[Term] = (),
         augment: Augment | None = None,
         replay: Replay | None = None,
-        constraints: Sequence[Constraint] = (),
+        constraints: Iterable[Constraint] = (),
         conditional: bool = False,
         joint: bool = False,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
+        terms, constraints = _listed("terms", terms), _listed("constraints", constraints)
         for part in (prior, objective, *terms, *constraints):
             if isinstance(part, type):
                 raise ValueError(f"Game(...): got the class {part.__name__}, needs an instance: {part.__name__}(...)")
@@ -127,7 +129,7 @@ class Game(nn.Module):
         self.terms = nn.ModuleList(terms)
         self.augment = augment
         self.replay = replay
-        self.constraints = tuple(constraints)
+        self.constraints = constraints
         self.conditional = conditional
         self.joint = joint
         self.precision = precision
@@ -319,3 +321,11 @@ class Game(nn.Module):
             # The class is asked: a module's own search for a name that it lacks is slow.
             if part is not self and hasattr(type(part), "adapt"):
                 part.adapt(evidence)  # type: ignore[operator]
+
+
+def _listed(name: str, parts: Iterable[T]) -> tuple[T, ...]:
+    """The parts, whatever holds them: an iterator could be read but once."""
+    if not isinstance(parts, Iterable):
+        one = type(parts).__name__
+        raise ValueError(f"Game({name}=...): got one {one}, needs a list: [{one}(...)]")
+    return tuple(parts)

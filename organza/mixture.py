@@ -39,7 +39,7 @@ class _Weighed(nn.Module):
         self.spread, self.height, self.after = codes.spread, codes.height, after
         # On the CPU, also where networks are made of shapes alone: a law must be drawn from.
         self.register_buffer("shares", torch.tensor([*weights] or [1 / cells] * cells, device="cpu"))
-        self.register_buffer("seen", torch.zeros((), device="cpu"))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64, device="cpu"))
 
     @property
     def weights(self) -> list[float]:

@@ -83,7 +83,8 @@ class Alternating(Moves):
                     z, fake = game.generate(batch)
                 round = game.look(batch, z, fake.detach(), "discriminator")
                 table.learn("discriminator", game.loss(round, "discriminator"), round)
-                seen.append((batch, z, fake))
+                if not self.fresh_noise:
+                    seen.append((batch, z, fake))
             table.move("discriminator")  # ascend its stochastic gradient
         fresh = ((batch, *game.generate(batch)) for batch in data("generator"))
         for batch, z, fake in fresh if self.fresh_noise else seen:
@@ -118,13 +119,15 @@ class Unrolled(Moves):
         Unrolled Generative Adversarial Networks (Metz, Poole, Pfau, Sohl-Dickstein, 2017)
 
     Arguments:
-        depth: The steps of D that G looks ahead.
+        depth: The steps of D that G looks ahead, 0 or more.
         lr: The learning rate of these imagined steps of gradient descent.
     """
 
     whole = through = True  # the steps ahead follow the gradient of all examples
 
     def __init__(self, depth: int = 5, lr: float = 1e-2) -> None:
+        if depth < 0:
+            raise ValueError(f"Unrolled(depth={depth}): must be 0 or more")
         self.depth, self.lr = depth, lr
 
     def __call__(self, table: Table, data: Stream) -> None:
@@ -139,14 +142,17 @@ class Unrolled(Moves):
         weights: dict[str, Tensor] = {n: w for n, w in game.discriminator.named_parameters() if w.requires_grad}
         for _ in range(self.depth):
             rounds = [game.look(*each, "discriminator", _with_weights(game.discriminator, weights)) for each in made]
-            loss = torch.stack([game.loss(round, "discriminator") for round in rounds]).sum()
+            loss = _paid(game, rounds, "discriminator")
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
             weights = {name: w - self.lr * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
-        D = _with_weights(game.discriminator, weights)
-        rounds = [game.look(*each, "generator", D) for each in made]
-        loss = torch.stack([game.loss(round, "generator") for round in rounds]).sum()
-        table.learn("generator", loss, *rounds)
+        rounds = [game.look(*each, "generator", _with_weights(game.discriminator, weights)) for each in made]
+        table.learn("generator", _paid(game, rounds, "generator"), *rounds)
         table.move("generator")
+
+
+def _paid(game: Game, rounds: list[Round], player: Player) -> Tensor:
+    """What the player pays for all micro-batches together."""
+    return torch.stack([game.loss(round, player) for round in rounds]).sum()
 
 
 def _with_weights(network: torch.nn.Module, weights: Mapping[str, Tensor]) -> Callable[..., Any]:
@@ -173,7 +179,7 @@ class Consensus(Moves):
         game = table.game
         weights = {p: [w for w in network.parameters() if w.requires_grad] for p, network in game.players.items()}
         rounds = [game.look(b, *game.generate(b), "discriminator") for b in data("discriminator")]
-        losses = {p: torch.stack([game.loss(round, p) for round in rounds]).sum() for p in weights}
+        losses = {p: _paid(game, rounds, p) for p in weights}
         field = [torch.autograd.grad(losses[p], weights[p], create_graph=True, materialize_grads=True) for p in weights]
         length = 0.5 * torch.stack([v.square().sum() for part in field for v in part]).sum()
         table.learn("discriminator", losses["discriminator"] + self.c * length, keep=True)

@@ -32,7 +32,7 @@ def _norm(slope: Tensor) -> Tensor:
 
 
 def _slope_at(round: Round, x: Tensor) -> Tensor:
-    """The slope of D at x, (B, ...), differentiable; x is new, without a graph of its own."""
+    """The slope of D at x, (B, ...), differentiable; x is new."""
     (slope,) = torch.autograd.grad(round.critic(x.requires_grad_()).logits.sum(), x, create_graph=True)
     return slope
 
@@ -83,7 +83,7 @@ class GradientPenalty(Term):
         self.target = target
 
     def discriminator(self, round: Round) -> Tensor:
-        real, fake = round.real.detach(), round.fake.detach()
+        real, fake = round.real.detach(), round.fake  # on which G depends, where it looks ahead
         shape = [1] * (real.ndim - 1)
         epsilon = round.draw(lambda n, g: torch.rand(n, *shape, generator=g, device=g.device, dtype=real.dtype))
         slope = _slope_at(round, torch.lerp(fake, real, epsilon))
@@ -94,7 +94,7 @@ class DRAGAN(Term):
     r"""The penalty of WGAN-GP around real examples: :math:`\lambda E(\|\nabla D(x + \delta)\| - 1)^2`.
 
     :math:`\delta = c \operatorname{std}(x) u`, with one :math:`u \sim U(0, 1)` an element and the standard deviation
-    over the whole micro-batch (a batch statistic: accumulation changes it).
+    over the whole micro-batch (a batch statistic: accumulation changes it).  The paper has normal noise.
 
     References:
         On Convergence and Stability of GANs (Kodali, Abernethy, Hays, Kira, 2017)
@@ -156,6 +156,8 @@ class MaxColumnNorm:
     def __init__(self, bound: float = 1.9365, player: Literal["generator", "discriminator", "both"] = "both") -> None:
         if bound <= 0:
             raise ValueError(f"MaxColumnNorm(bound={bound}): must be above 0")
+        if player not in ("generator", "discriminator", "both"):
+            raise ValueError(f"MaxColumnNorm(player={player!r}): must be generator, discriminator or both")
         self.bound = bound
         self.player = player
         self.players: tuple[Player, ...] = ("generator", "discriminator") if player == "both" else (player,)

@@ -112,8 +112,10 @@ def lines(x: Tensor, real: Tensor | None = None, size: int = 512) -> Array:
     import torch
 
     real = x if real is None else real
-    finite = real[real.isfinite()]
-    low, high = (float(end) for end in finite.aminmax()) if len(finite) else (-1.0, 1.0)
+    low, high = (float(end) for end in real.aminmax())
+    if not math.isfinite(high - low):  # rare, as a mask of numbers takes many times their memory
+        finite = real[real.isfinite()]
+        low, high = (float(end) for end in finite.aminmax()) if len(finite) else (-1.0, 1.0)
     half = 0.55 * (high - low) or 1.0
     middle, n, length = low / 2 + high / 2, min(len(x), _LINES), x.shape[2]
     side = math.ceil(math.sqrt(n))

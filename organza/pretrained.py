@@ -34,11 +34,11 @@ from organza import prior as priors
 from organza.prior import Prior
 from organza.run import to_safetensors, write_bytes, write_text
 
-__all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "translates", "write"]
+__all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "translates", "use", "write"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-_OURS = ("format", "organza", "sha256")  # what is not the model's own config
+_OURS = ("format", "organza", "sha256", "card")  # what is not the model's own config
 _FEW = 16  # numbers of a list, which a card shows whole
 _NUMBERS = re.compile(r'\[\n[^]["{]*\]')  # a list of numbers, as JSON writes it line by line
 _OWN = "was a program's own: give from_pretrained(folder, generator=..., prior=...)"
@@ -48,7 +48,8 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     """Write the folder, replacing one of this kind, and return its path.
 
     Each file is written at once.  The config names the weights' SHA-256, so that a mix left by a kill is noticed, and
-    comes first, so that another attempt knows the folder as its own.
+    comes first, so that another attempt knows the folder as its own.  It names that of the card too: one that was
+    edited since, as for a license, stays as it is.
 
     Arguments:
         folder: Where to; made if missing.
@@ -64,7 +65,9 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
         raise ValueError(f"{path} exists and holds something else than a pretrained model; choose another folder")
     data = to_safetensors(weights, {"format": "pt"})  # the metadata that other readers of such files ask for
     facts = {**config, **({"data": brief(config["data"])} if config.get("data") else {})}
-    described = {"format": FORMAT, "organza": __version__, **facts, "sha256": hashlib.sha256(data).hexdigest()}
+    edited, card = _edited(path), _card(path.resolve().name, facts)
+    hashes = {"sha256": hashlib.sha256(data).hexdigest(), "card": hashlib.sha256(card.encode()).hexdigest()}
+    described = {"format": FORMAT, "organza": __version__, **facts, **hashes}
     try:
         text = json.dumps(described, indent=2, allow_nan=False) + "\n"
         text = _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
@@ -76,8 +79,18 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
         raise ValueError(f"cannot make {path} ({error.strerror}); choose another folder") from error
     write_text(path / CONFIG, text)
     write_bytes(path / WEIGHTS, data)
-    write_text(path / CARD, _card(path.resolve().name, facts))
+    if not edited:
+        write_text(path / CARD, card)
     return path
+
+
+def _edited(path: Path) -> bool:
+    """Whether the folder's card is another than the one that was written with its config."""
+    try:
+        written, card = json.loads((path / CONFIG).read_text("utf-8")).get("card"), (path / CARD).read_bytes()
+    except (OSError, ValueError, AttributeError):
+        return False
+    return written is not None and hashlib.sha256(card).hexdigest() != written
 
 
 def brief(data: str) -> str:
@@ -123,6 +136,16 @@ def _differences(module: torch_nn.Module, weights: Mapping[str, Tensor], error: 
     said = [each for kind in kinds for each in kind[:3]]
     more = sum(map(len, kinds)) - len(said)
     return ", ".join(said) + f", and {more} more" * bool(more)
+
+
+def use(path: object, about: Mapping[str, Any], n: int = 100) -> str:
+    """The command that shows what a generator makes, by its plan or config: n samples, or 8 of each label."""
+    generator, folder = about.get("generator"), shlex.quote(str(path))
+    if translates(generator):
+        return f"organza translate {folder} INPUT --out DIR"
+    classes = generator.get("classes", 0) if about.get("conditional") and isinstance(generator, Mapping) else 0
+    label = f" --label {','.join('0' * classes)}" if classes and not about.get("labels") else ""
+    return f"organza sample {folder} -n {8 if classes else n}{label} --seed 1"
 
 
 def translates(generator: Any) -> bool:

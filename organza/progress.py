@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -127,6 +128,7 @@ class Watch:
     def close(self, model: Model) -> int:
         """Say where everything is and what to do next; return the exit code."""
         from organza.device import pick_device
+        from organza.pretrained import use
         from organza.run import Run as Folder
 
         state, folder = self.state, model.run
@@ -144,11 +146,9 @@ class Watch:
             "report": str(folder / "report.html"),
             "stopped": stopped > 0,
         }
-        images = getattr(model.generator, "condition", None)
-        use = f"translate {folder} INPUT --out DIR" if images else f"sample {folder} -n 100 --seed 1"
         other = state is not None and state.device != pick_device("auto")
         device = f" --device {state.device}" if state is not None and other else ""
-        next_ = f"organza resume {folder}{device}" if stopped else f"organza {use}"
+        next_ = f"organza resume {shlex.quote(str(folder))}{device}" if stopped else use(folder, model.config or {})
         lines = [f"{name:7} {record[name]}" for name in ("grid", "report") if record[name]]
         said = f"stopped at {record['images']:,} images" if stopped else f"done: {record['images']:,} images"
         text = "\n".join([f"{said}, {record['seconds']} s", *lines, f"next    {next_}"])
@@ -175,7 +175,7 @@ def measuring(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
     if not console.is_terminal or as_json:
         said: list[str] = []
 

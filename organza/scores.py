@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,7 +17,9 @@ from organza.run import write_text
 __all__ = ["keep", "read"]
 
 
-def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) -> None:
+def keep(
+    folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None, report: Callable[[], object] | None = None
+) -> None:
     """Write scores into a run folder, in the place of older ones of the same protocol, and their picture.
 
     Arguments:
@@ -24,6 +27,7 @@ def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) 
         scores: What was found.
         fake: The samples that were judged.
         train: What they were compared with for copies, or None.
+        report: Writes what shows them, called when they are there.
     """
     fresh = {(score.name, score.protocol) for score in scores}
     (folder / "evaluation").mkdir(exist_ok=True)
@@ -31,6 +35,12 @@ def keep(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) 
         older = [score for score in read(folder) if (score.name, score.protocol) not in fresh]
         records = [score.json() for score in (*older, *scores)]
         write_text(folder / "scores.json", json.dumps(records, indent=1) + "\n")
+        _draw(folder, scores, fake, train)
+        if report is not None:
+            report()
+
+
+def _draw(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) -> None:
     # The samples that lie closest to a training image, each left of it.
     pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
     if pairs and train is not None and fake.ndim == 4:

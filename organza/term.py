@@ -283,7 +283,7 @@ class FeatureMatching(Term):
         assert round.real_verdict is not None
         verdicts = (round.real_verdict, round.fake_verdict)
         real, fake = (v.head("features", "a D with classes, codes or components has one").mean(0) for v in verdicts)
-        return (real.detach() - fake).square()
+        return (real - fake).square()  # G moves the first too, where it looks ahead
 
 
 class MutualInformation(Term):

@@ -34,9 +34,10 @@ def test_what_is_chosen_fits(name: str, device: torch.device) -> None:
     assert chosen.reasons[0].name == "recipe" and all(c.value and c.reason for c in chosen.reasons)
 
 
-def test_digits_are_quick() -> None:
-    """And on the CPU its plan is untouched."""
-    chosen = auto.choose(SPECS["digits"], CPU)
+@pytest.mark.parametrize("device", [CPU, CUDA, MPS], ids=str)
+def test_digits_are_quick(device: torch.device) -> None:
+    """On any device, as the first commands of the docs say; and its plan is untouched."""
+    chosen = auto.choose(SPECS["digits"], device)
     assert (chosen.recipe, chosen.changes, chosen.minutes) == ("quick", {}, 2.1)
 
 

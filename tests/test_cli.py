@@ -90,6 +90,7 @@ MISTAKES = [
     (("train", "--bogus"), "--bogus"),
     (("train", "here.npy"), "here.npy"),
     (("train", "."), "."),
+    (("train", "ring", "--recipe", "modes", "--images", "64", "--set", "training.jitter=Jitter"), "needs images"),
     (("resume", "nowhere"), "no run at nowhere"),
     (("sample", "nowhere"), "no run at nowhere"),
     (("sample", "nowhere", "-n", "0"), "-n"),
@@ -361,6 +362,10 @@ def test_export(organza, runs: dict[str, str]) -> None:
     files = ["README.md", "config.json", "model.safetensors"]
     code, out, _ = organza("export", "models/mine", "--pretrained", "models/mine", "--json")
     assert code == 0 and json.loads(out) == {"pretrained": "models/mine", "files": files}
+    card = Path("models/mine/README.md")
+    card.write_text(mine := card.read_text("utf-8").replace("license: other", "license: mit"), "utf-8")
+    code, out, _ = organza("export", runs["digits"], "--pretrained", "models/mine")
+    assert code == 0 and "README.md was edited, and is as it was" in out and card.read_text("utf-8") == mine
 
 
 MISTAKES_WITH_A_RUN = [

@@ -1,6 +1,10 @@
 """Conditions on the command line: labels by name, the grid of the lectures, codes, and what is refused."""
 
+import errno
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +172,48 @@ def test_the_whole_game_of_a_run_can_be_had(organza) -> None:
     x, y = open_data("digits[labels=20]").gather(torch.arange(5))
     verdict = game.discriminator(x)
     assert verdict.heads["classes"].shape == (5, 10) and not game.training and y is not None
+
+
+def test_what_is_said_to_be_next_can_be_typed(organza, run, tmp_path) -> None:
+    """Of a run on labels, and of one on numbers, whose names no command can know."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 12, 9, 1), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=x, y=np.random.default_rng(1).random((40, 3)).astype(np.float32))
+    code, out, _ = organza("train", str(tmp_path / "x.npz"), "--recipe", "conditional", "--images", "64", *SMALL)
+    assert code == 0
+    numbers = out.split("report  ")[1].split("/report.html")[0]
+    for folder, images in ((run, 6), (numbers, 100)):
+        code, out, _ = organza("export", folder, "--pretrained", f"mine-{images}")
+        said = next(line for line in out.splitlines() if line.startswith("next"))
+        words = shlex.split(said)[2:]
+        assert code == 0 and organza(*words, "--out", "a.npz")[0] == 0
+        page = Path(folder, "report.html").read_text("utf-8")
+        code = html.unescape(re.search(r"<pre>(import organza.*?)</pre>", page, re.DOTALL)[1])
+        names: dict = {}
+        exec(code, names)
+        assert len(names["x"]) == 64
+
+
+def test_options_that_would_do_nothing_are_refused(organza, run) -> None:
+    for words, said in (
+        (("sample", run, "--data", "digits"), "add --nearest"),
+        (("interpolate", run, "--code", "0", "--label", "lying"), "neither --kind nor --label"),
+        (("interpolate", run, "--code", "0", "--kind", "linear"), "neither --kind nor --label"),
+        (("recipes", "--data", "digits"), "give the recipe's NAME too"),
+    ):
+        code, _, err = organza(*words)
+        assert code == 2 and said in err
+
+
+def test_one_of_several_processes_speaks(organza, run, monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert organza("sample", run, "-n", "2", "--out", "a.npz", "--json")[:2] == (0, "")
+
+
+def test_an_array_is_written_at_once(organza, run, monkeypatch) -> None:
+    """A full disk leaves the old file as it was."""
+    for name in ("a.npz", "a.npy"):
+        Path(name).write_bytes(b"old")
+        with monkeypatch.context() as full:
+            full.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+            code, _, err = organza("sample", run, "-n", "2", "--out", name)
+        assert code == 2 and "make room on the disk" in err and Path(name).read_bytes() == b"old"

@@ -92,3 +92,15 @@ def test_refusals():
         kl(P, ring())
     with pytest.raises(ValueError, match="too fine"):
         integrate(lambda x: x[:, 0], tensor([0.0, 0.0]), tensor([1.0, 1.0]), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        (Gaussian(0.0, 0.01), Uniform(1.0, 2.0)),
+        (Mixture([Gaussian(0.0, 0.1), Gaussian(10.0, 0.1)]), Uniform(-1.0, 1.0)),
+    ],
+)
+def test_a_density_too_small_for_a_number_adds_nothing(p, q):
+    """And is no number times infinity: q has no mass where p has."""
+    assert kl(p, q).value == math.inf and reverse_kl(q, p).value == math.inf

@@ -9,7 +9,7 @@ from torch import nn
 
 from organza.game import Game
 from organza.objective import Hinge, Minimax, NonSaturating, RelativisticLogistic, Wasserstein
-from organza.penalty import R1, R2, GradientPenalty
+from organza.penalty import R1, R2, Clip, GradientPenalty
 from organza.prior import Normal, Uniform
 from organza.round import Batch, Draw, Verdict
 from organza.schedule import Linear
@@ -325,3 +325,11 @@ def test_equilibrium_says_only_what_is_known():
     }
     assert game(objective=Hinge()).equilibrium() == {"discriminator/objective": 2.0}
     assert game(objective=Wasserstein()).equilibrium() == {}
+
+
+def test_parts_may_come_from_an_iterator():
+    parts = {"terms": (R1(weight) for weight in (1.0,)), "constraints": iter([Clip(0.1)])}
+    made = Game(Net(2, 3), Net(3, 1), Normal(2), **parts)
+    assert [term.name for term in made.terms] == ["R1"] and len(made.constraints) == 1
+    with pytest.raises(ValueError, match=r"Game\(terms=...\): got one R1, needs a list: \[R1\(...\)\]"):
+        Game(Net(2, 3), Net(3, 1), Normal(2), terms=R1(1.0))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from toys import toy
 
 import organza as oz
 from organza import api, evaluation
-from organza.augment import DiffAugment
-from organza.data import open_data
+from organza.augment import DiffAugment, Jitter
+from organza.data import Data, open_data
 from organza.decision import lengthened
+from organza.game import Game
+from organza.nn import MLPDiscriminator, MLPGenerator
 from organza.objective import Hinge
 from organza.prior import Uniform
 from organza.progress import playing
@@ -37,6 +40,21 @@ def spoil(file: Path) -> None:
     """Turn its last bit."""
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_what_does_not_suit_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    x = torch.rand(40, 3)
+    G, D = MLPGenerator(4, (3,), (4,), classes=2), MLPDiscriminator((3,), (4,), classes=2)
+    conditional = Game(G, D, oz.Normal(4), conditional=True)
+    plain = Game(MLPGenerator(4, (3,), (4,)), MLPDiscriminator((3,), (4,)), oz.Normal(4))
+    for game, data, changes, said in (
+        (conditional, x, {}, "the data have no labels or other conditions y"),
+        (plain, Data("x", x, torch.rand(40, 2)), {"labelled": True}, "have no labelled examples"),
+        (plain, x, {"jitter": Jitter()}, "Jitter: got x of shape (2, 3), needs images"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            fit(game, data, images=64, run=tmp_path / "run", device="cpu", **changes)
+        assert said in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_another_device_is_told() -> None:
@@ -108,6 +126,21 @@ def test_another_game_is_refused(part: str, tmp_path: Path) -> None:
     fit(made.game, made.data, made.training, images=32, run=tmp_path / "run", device="cpu")
     with pytest.raises(ValueError, match=rf"run was trained with {part}=\w+, not {type(OTHERS[part]).__name__}"):
         fit(other.game, other.data, other.training, images=64, run=tmp_path / "run", device="cpu")
+
+
+def test_a_run_begun_anew_with_another_game_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing had been saved of the first, so that it binds nobody."""
+    made, other = toy(), toy()
+    other.game.objective = Hinge()
+    play = {"run": tmp_path / "run", "device": "cpu"}
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(State, "learn", lambda *given, **more: 1 / 0)
+        fit(made.game, made.data, made.training, images=32, **play)
+    for images in (32, 64):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it was stopped before its first checkpoint
+            fit(other.game, other.data, other.training, images=images, **play)
+    assert max(Run(tmp_path / "run").checkpoints()) == 64
 
 
 def test_a_longer_run_of_own_parts_is_written_into_the_plan(tmp_path: Path) -> None:

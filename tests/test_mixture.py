@@ -186,3 +186,11 @@ def test_cells_refuse_what_are_none(arguments, said):
         Cells(**arguments)
     with pytest.raises(ValueError, match="the term tells 2 cells apart"):
         Cells((3,)).adapt({"prior/fakes": torch.ones(2), "prior/advantages": torch.ones(2)})
+
+
+def test_examples_are_counted_exactly_however_many():
+    """Beyond 2^24 floats do not tell one more."""
+    prior = Cells((2,), 1, after=10**12)
+    prior.seen = torch.tensor(2**25)
+    prior.adapt({"prior/fakes": torch.tensor([0.5, 0.5]), "prior/advantages": torch.zeros(2)})
+    assert int(prior.seen) == 2**25 + 1

@@ -15,10 +15,11 @@ from organza import moves as module
 from organza.game import Game
 from organza.moves import Alternating, Consensus, Moves, Simultaneous, Unrolled
 from organza.objective import Minimax, NonSaturating, RelativisticLogistic
-from organza.penalty import R1
+from organza.penalty import R1, GradientPenalty
 from organza.prior import Normal
-from organza.round import Batch, Draw
+from organza.round import Batch, Draw, Verdict
 from organza.schedule import Bursts
+from organza.term import FeatureMatching
 
 EVERY = [
     Alternating(),
@@ -263,6 +264,41 @@ def test_unrolled_by_nothing_is_alternating():
     torch.testing.assert_close(after(Unrolled(depth=0)), after(Alternating()), rtol=0, atol=0)
     torch.testing.assert_close(after(Unrolled(5, lr=0.0)), after(Alternating()), rtol=1e-12, atol=1e-14)
     assert not torch.equal(after(Unrolled(1, 0.1))[0], after(Alternating())[0])
+
+
+class Features(nn.Module):
+    """D of one weight: logits w x, features (w x, (w x)^2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x):
+        found = self.w * x
+        return Verdict(found.squeeze(1), {"features": torch.cat([found, found.square()], 1)})
+
+
+@pytest.mark.parametrize("term", [FeatureMatching(3.0), GradientPenalty(2.0)], ids=lambda term: term.name)
+def test_looking_ahead_goes_through_all_of_a_term(term):
+    """G's gradient is the derivative of what it pays by central differences, also where D's imagined steps lead to
+    features of real examples, or to points between them and the fakes."""
+
+    def paid(theta):
+        torch.manual_seed(0)
+        game = Game(Point(theta), Features(), Normal(1), NonSaturating(), (term,))
+        table = Table(game, torch.linspace(-1.0, 2.0, 8)[:, None])
+        losses, learn = {}, table.learn
+
+        def note(player, loss, *rounds, **keep):
+            losses[player] = float(loss.detach())
+            learn(player, loss, *rounds, **keep)
+
+        table.learn, table.move = note, lambda player: None
+        Unrolled(3, 0.1)(table, table.stream)
+        return losses["generator"], float(table.gradients["generator"][0])
+
+    gradient, h = paid(0.4)[1], 1e-5
+    assert gradient == pytest.approx((paid(0.4 + h)[0] - paid(0.4 - h)[0]) / (2 * h), rel=1e-6)
 
 
 def test_unrolling_leaves_d_where_its_own_move_put_it():

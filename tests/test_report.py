@@ -272,6 +272,12 @@ def test_a_run_of_any_plan(tmp_path, plan):
         assert "Your own game on mine" in text and "MyG" in text and "2,000 of 5,000 images" in text
 
 
+def test_a_picture_too_large_to_be_read_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    page = Page(report.write(make(tmp_path / "run", records=2, samples=(0,)), EQUILIBRIUM))
+    assert "no pictures" in page.text and not page.all("img")
+
+
 def test_an_empty_run(tmp_path):
     page = Page(report.write(make(tmp_path / "run", records=0, samples=()), EQUILIBRIUM))
     assert "no curves" in page.text and "no pictures" in page.text and "0 of 100,000 images" in page.text

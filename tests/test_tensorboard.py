@@ -80,3 +80,13 @@ def test_without_tensorboard(organza, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, said = organza("tensorboard", str(run.path))
     assert code == 2 and "pip install 'organza[tensorboard]'" in said and not (run.path / "tensorboard").exists()
+
+
+def test_a_damaged_picture_is_left_out(organza, tmp_path):
+    run = tmp_path / "run"
+    oz.train("ring", "modes", run=run, images=512, changes=CHANGES)
+    whole = (run / "samples" / "0.png").read_bytes()
+    (run / "samples" / "0.png").write_bytes(whole[: len(whole) // 2])
+    code, out, _ = organza("tensorboard", str(run), "--json")
+    assert code == 0 and json.loads(out)["pictures"] == 1
+    assert [event.step for event in read(run / "tensorboard").Images("samples")] == [512]

@@ -109,3 +109,8 @@ def test_networks_of_a_program_see_its_own_numbers(shape: tuple[int, ...]) -> No
     order = seen(x).flatten(1)
     assert torch.equal(order[order[:, 0].argsort()], x.flatten(1)[x.flatten(1)[:, 0].argsort()])
     assert float(seen(open_data(x)).mean().abs()) < 0.1
+
+
+def test_an_optimizer_of_pytorch_is_told() -> None:
+    with pytest.raises(ValueError, match=r"generator_optimizer: got Adam, needs the settings of one, as organza"):
+        Training(generator_optimizer=torch.optim.Adam([torch.zeros(1, requires_grad=True)]))

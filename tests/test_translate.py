@@ -215,3 +215,29 @@ def test_floats_of_two_sets_have_the_scale_of_both(organza) -> None:
     assert organza("translate", "run", "bytes.npy", "--out", "bytes")[0] == 0
     told = to_uint8(model.translate(torch.from_numpy(np.load("bytes.npy"))[:1]))[0, 0].numpy().astype(int)
     assert abs(np.array(Image.open("bytes/000000.png")).astype(int) - told).max() <= 1
+
+
+def test_conditions_of_another_kind_are_told(organza, tmp_path) -> None:
+    """Of data that a run is judged by, before anything is made: gray where it learnt colours, classes for images."""
+    write("x", 8, 3)
+    write("y", 8, 3)
+    assert organza("train", "x from y", "--recipe", "pix2pix", "--images", "8", *SETTINGS, "--run", "run")[0] == 0
+    write("held-x", 50, 3)
+    write("held-y", 50, 1)
+    code, _, err = organza("evaluate", "run", "--data", "held-x from held-y")
+    assert code == 2 and "conditions of shape (1, 24, 24): this model takes images of 3 channels" in err
+    for name in ("a", "b"):
+        Path("classes", name).mkdir(parents=True)
+        for path in sorted(Path("held-x").iterdir())[:25]:
+            (Path("classes", name) / path.name).write_bytes(path.read_bytes())
+    code, _, err = organza("evaluate", "run", "--data", "classes")
+    assert code == 2 and "conditions of shape (): this model takes images of 3 channels" in err
+
+
+def test_two_sets_are_drawn_beside_each_other(organza) -> None:
+    """And not as one whose transparency is the other."""
+    write("a", 4, 1)
+    write("b", 4, 1, seed=1)
+    assert organza("data", "a and b", "--sheet", "sheet.png")[0] == 0
+    with Image.open("sheet.png") as sheet, Image.open(sorted(Path("b").iterdir())[0]) as second:
+        assert np.array_equal(np.asarray(sheet.convert("L"))[:24, 24:48], np.asarray(second))

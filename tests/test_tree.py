@@ -102,3 +102,14 @@ def test_emoji(organza_data):
     clear, whole = (data.x[:, 3:] == level for level in (0, 255))
     assert bool((white.x.masked_select(clear) == 255).all())
     assert torch.equal(white.x.masked_select(whole), data.x[:, :3].masked_select(whole))
+
+
+def test_a_link_to_itself(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    try:
+        (folder / "b.png").symlink_to(folder / "b.png")
+    except OSError:
+        pytest.skip("no links here")
+    assert "b.png cannot be read" in refusal(folder)

@@ -36,7 +36,9 @@ def data(
     record: dict[str, Any] = found.record() | {"choices": [asdict(choice) for choice in decision.choices]}
     if sheet is not None:
         some = torch.linspace(0, len(opened) - 1, min(64, len(opened))).long()
-        drawn = picture.draw(opened.gather(some)[0]) if opened.x.ndim == 4 else picture.draw(opened.x, opened.x)
+        x = opened.gather(some)[0] if opened.x.ndim == 4 else opened.x
+        pairs = picture.pairs(*x.chunk(2, 1)) if opened.spec.joined else None
+        drawn = pairs if pairs is not None else picture.draw(x, None if x.ndim == 4 else x)
         if drawn is None:
             raise ValueError(f"--sheet {sheet}: there is no picture of data of shape {list(opened.spec.shape)}")
         picture.save(drawn, sheet)

@@ -26,6 +26,8 @@ def recipes(
     from organza.recipes import RECIPES, example
     from organza.recipes import recipe as named
 
+    if name is None and data is not None:
+        raise ValueError(f"--data {data}: is what to make a recipe's plan for; give the recipe's NAME too")
     if name is None:
         lines = {each: (make.__doc__ or "").split("\n")[0] for each, make in RECIPES.items()}
         show(lines, "\n".join(aligned([*lines.items()])), as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from difflib import get_close_matches
@@ -53,6 +54,8 @@ def sample(
     asked = [*map(str, label or ()), *(() if truncation is None else [f"{truncation:g}"])]
     name = "-".join(["nearest" if nearest else "sample", str(n or (8 if label else 64)), str(seed), *asked])
     target = out or str(Path(run) / (re.sub(r"[^\w.,-]", "_", name)[:120] + ".png"))
+    if data is not None and not nearest:
+        raise ValueError(f"--data {data}: is the training data of --nearest; add --nearest, or leave --data out")
     if nearest:
         _check_suffix(target, ".png (a grid of pairs)")
     elif not target.endswith(("/", os.sep)) and not Path(target).is_dir():
@@ -98,6 +101,8 @@ def interpolate(
 
     target = out or str(Path(run) / (f"interpolate-{seed}.png" if code is None else f"code-{code}-{seed}.png"))
     _check_suffix(target, ".png (a row for each pair)", ".gif (a film)")
+    if code is not None and (kind is not None or label):
+        raise ValueError("--code leads one code through its values: it takes neither --kind nor --label")
     model = api.load(run, device=device)
     if code is not None:
         x = model.traverse(code, n, steps, seed)  # (n, steps, ...)
@@ -128,13 +133,18 @@ def export(
 ) -> None:
     """Write a trained generator in a form that can be passed on."""
     from organza import api
+    from organza.pretrained import use
 
-    folder = api.load(run, device="cpu").save_pretrained(pretrained)
+    model = api.load(run, device="cpu")
+    folder = model.save_pretrained(pretrained)
     record = {"pretrained": str(folder), "files": sorted(path.name for path in folder.iterdir())}
+    card = folder / "README.md"
+    edited = "\nlicense: other" not in card.read_text("utf-8")
+    todo = "was edited, and is as it was" if edited else "asks at its top for a license before you publish the folder"
     lines = [
         f"{folder}: {', '.join(record['files'])}",
-        f"next    organza sample {folder} -n 100",
-        f"        choose a license at the top of {folder / 'README.md'} before you publish the folder",
+        f"next    {use(folder, model.config or {})}",
+        f"        {card} {todo}",
     ]
     show(record, "\n".join(lines), as_json)
 
@@ -231,6 +241,7 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
     import numpy as np
 
     from organza import picture
+    from organza.run import write_bytes
 
     if target.endswith(("/", os.sep)) or Path(target).is_dir():
         if x.ndim != 4:
@@ -243,15 +254,15 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
             folder = Path(target, _folder(names[i // each_label])) if names else Path(target)
             picture.save(one, folder / f"{i:06d}.png")
     elif target.endswith((".npz", ".npy")):
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        found = model.restore(x).numpy()
+        found, file = model.restore(x).numpy(), io.BytesIO()
         if target.endswith(".npy"):
-            np.save(target, found)
+            np.save(file, found)
         else:
             arrays: dict[str, Any] = {"x": found, "layout": {4: "NCHW", 3: "NCL"}.get(x.ndim, "ND")}
             if y is not None:
                 arrays["y"] = y.numpy()
-            np.savez(target, **arrays)
+            np.savez(file, **arrays)
+        write_bytes(Path(target), file.getvalue())
     else:
         drawn = picture.draw(x if x.ndim == 4 else model.restore(x), columns=len(x) // len(names) if names else None)
         if drawn is None:

@@ -54,8 +54,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def show(record: Any, text: str, as_json: bool) -> None:
-    """Print a result, as one JSON object or in words."""
-    print(json.dumps(record) if as_json else text)
+    """Print a result, as one JSON object or in words; of several processes only the first does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(record) if as_json else text)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -78,6 +78,10 @@ def _pictures(writer: Any, folder: Folder, done: set[str]) -> None:
 
     for path in sorted((folder.path / "samples").glob("*.png"), key=lambda path: (len(path.stem), path.stem)):
         if path.name not in done and path.stem.isdecimal():
-            with Image.open(path) as image:
-                writer.add_image("samples", np.asarray(image.convert("RGB")), int(path.stem), dataformats="HWC")
+            try:
+                with Image.open(path) as image:
+                    pixels = np.asarray(image.convert("RGB"))
+            except (OSError, Image.DecompressionBombError):  # damaged, gone since, or too large: the rest is shown
+                continue
+            writer.add_image("samples", pixels, int(path.stem), dataformats="HWC")
             done.add(path.name)

@@ -129,7 +129,8 @@ def _alike(x: Tensor, again: set[int]) -> Iterator[tuple[int, int]]:
     """The pairs of images that look the same from afar, without those that are there ``again``."""
     x, values = x[:_MOST], Values.of(x)
     small = min(_THUMBNAIL, *x.shape[2:])
-    levels = (127.5 * values.inside(part) for part in x.split(1024))  # 255 from the darkest to the brightest
+    at_once = max(1, 2**22 // x[0].numel())
+    levels = (127.5 * values.inside(part) for part in x.split(at_once))  # 255 from the darkest to the brightest
     seen = torch.cat([functional.adaptive_avg_pool2d(part, small).flatten(1) for part in levels])
     places = torch.tensor([i for i in range(len(x)) if i not in again])
     seen = seen[places]

@@ -49,7 +49,7 @@ def two(text: str, names: Sequence[str]) -> tuple[str, str, str] | None:
     Returns:
         None if it is one: has no such word, or is a path.
     """
-    if os.path.exists(whole(text)):
+    if os.path.exists(os.path.expanduser(whole(text))):
         return None
     words = [*re.finditer(rf"\s+({'|'.join(_WORDS)})\s+", text)]
     found = [(text[: word.start()], word[1], text[word.end() :]) for word in reversed(words)]

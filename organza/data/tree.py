@@ -69,16 +69,16 @@ class Folder:
         """See :class:`Tree`."""
         try:
             with os.scandir(self.path / folder) as there:
-                entries = [entry for entry in there if _is_seen(entry.name)]
-        except OSError as error:
-            raise ValueError(f"{self.where(folder)} cannot be read: {error.strerror}") from error
+                entries = [(entry, entry.is_dir(), entry.is_file()) for entry in there if _is_seen(entry.name)]
+        except OSError as error:  # a link to itself, too
+            raise ValueError(f"{error.filename or self.where(folder)} cannot be read: {error.strerror}") from error
         found: tuple[list[str], list[str]] = [], []
-        for entry in sorted(entries, key=lambda entry: natural(entry.name)):
+        for entry, is_folder, is_file in sorted(entries, key=lambda each: natural(each[0].name)):
             if _NO_TEXT.search(entry.name):
                 raise ValueError(f"{entry.path!r}: the name holds what is no text in UTF-8; rename it")
-            if not (entry.is_dir() or entry.is_file()):
+            if not (is_folder or is_file):
                 raise ValueError(f"{entry.path} is neither a file nor a folder: remove it")
-            found[entry.is_dir()].append(f"{folder}/{entry.name}" if folder else entry.name)
+            found[is_folder].append(f"{folder}/{entry.name}" if folder else entry.name)
         return found
 
     def open(self, name: str) -> BinaryIO:

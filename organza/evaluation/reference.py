@@ -3,8 +3,9 @@ r"""What samples are compared with: real examples, those of the training, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from organza.data import Data, held_out, open_data
 from organza.data import names as builtin
-from organza.metrics import lpips
+from organza.metrics import lpips, pairs
 from organza.values import Values
 
 __all__ = ["Reference", "aligned", "comparable", "opened", "reference", "some"]
@@ -40,9 +41,14 @@ class Reference:
     @property
     def answers(self) -> list[str]:
         """The metrics of images made from images: where there are pairs, an image has one answer rather than a law."""
+        shape, names = self.real.spec.shape, ["frechet"]
         if self.real.spec.joined:
-            return ["frechet"]
-        return ["pairs", "frechet"] if lpips.missing(self.real.spec.shape) else ["pairs", "lpips", "frechet"]
+            return names
+        if not lpips.missing(shape):
+            names.insert(0, "lpips")
+        if min(shape[1:]) >= pairs.WINDOW:
+            names.insert(0, "pairs")
+        return names
 
 
 def reference(source: Any, split: str | None = None, data: Any = None, digest: str = "") -> Reference:
@@ -148,8 +154,13 @@ def _seen(real: Data, train: Data) -> int:
     """How many real examples the generator was trained on."""
     if real.spec.shape != train.spec.shape or real.x.dtype != train.x.dtype:
         return 0
-    known = {row.tobytes() for row in train.x.cpu().numpy()}
-    return sum(row.tobytes() in known for row in real.x.cpu().numpy())
+    known = set(_digests(train.x))
+    return sum(each in known for each in _digests(real.x))
+
+
+def _digests(x: Tensor) -> Iterator[bytes]:
+    """Of each example 16 bytes in its place, as the data may be larger than memory."""
+    return (blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().numpy())
 
 
 def opened(fake: Any) -> Data:
@@ -175,8 +186,9 @@ def comparable(data: Data, values: Values) -> Tensor:
     return x if x.dtype == torch.uint8 else values.inside(x).clamp(-1, 1)
 
 
-def some(data: Data, n: int, seed: int) -> Data:
-    """Return at most n of the examples, by chance."""
-    if len(data) <= n:
-        return data
-    return data.rows(torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n])
+def some(data: Data, n: int, seed: int, first: int | None = None) -> Data:
+    """Return at most n of the examples, or of the ``first`` ones, by chance."""
+    count = len(data) if first is None else first
+    if count <= n:
+        return data if count == len(data) else data.rows(torch.arange(count))
+    return data.rows(torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n])

@@ -82,9 +82,12 @@ def _kernel(fake: Side, real: Side, context: Context) -> list[Found]:
     size = min(1000, len(fake), len(real))
     found = kernel.kernel_distance(fake.embeddings, real.embeddings, size=size, seed=context.seed % 2**32)
     flags = () if size == 1000 else (f"subsets of {size}, not of the usual 1,000: too few examples",)
-    of = "standard deviation over 100 subsets"
+    error: float | None = found.error
+    if 2 * size > min(len(fake), len(real)):
+        error, flags = None, (*flags, f"no error: subsets of {size} are most of the sample, and too much alike")
+    of = "standard deviation over 100 subsets" if error is not None else ""
     settings = f"degree 3, 100 subsets of {size}"
-    return [Found("kernel", found.value, found.error, of, settings, flags, name=context.extractor.kernel)]
+    return [Found("kernel", found.value, error, of, settings, flags, name=context.extractor.kernel)]
 
 
 def _neighbours(fake: Side, real: Side, context: Context) -> list[Found]:

@@ -18,7 +18,7 @@ from organza.weighing import Advantage
 __all__ = ["modes"]
 
 
-def modes(data: Spec, images: int = 1_000_000) -> Plan:
+def modes(data: Spec, images: int = 850_000) -> Plan:
     """Points of the plane and a little beyond, whose law may be a hundred narrow modes: a z in pieces, coarse to fine.
 
     - z is two codes of 64 values and normal numbers.  A continuous G maps a connected prior to a connected set, so that

@@ -66,7 +66,7 @@ def _open(path: Path) -> Image | None:
     try:
         with Image.open(path) as image:
             return image.convert(image.mode if image.mode in ("L", "RGB", "RGBA") else "RGBA")
-    except OSError:  # no picture; no reason to go without a report
+    except (OSError, Image.DecompressionBombError):  # no picture, or one too large; no reason to go without a report
         return None
 
 

@@ -144,8 +144,9 @@ def w1(p: Law, q: Law, tolerance: float | None = None) -> Estimate:
 
 
 def _relative(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """p log(p / q), 0 where p is."""
-    return torch.where(log_p > -math.inf, log_p.exp() * (log_p - log_q), 0.0)
+    """p log(p / q), 0 where p is, or too small for a number."""
+    p = log_p.exp()
+    return torch.where(p > 0, p * (log_p - log_q), 0.0)
 
 
 def weigh(law: Law, f: Tensor, x: Tensor) -> Tensor:

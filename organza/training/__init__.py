@@ -74,7 +74,7 @@ def fit(
         folder = _opened(run, state, held_until_the_end)
         with writing(folder):
             keeper = Keeper(state, folder, judge, save_seconds)
-            _replan(folder, training)
+            _replan(folder, state)
         stop = False
         while state.images < training.images and not stop:
             before = state.images
@@ -82,6 +82,7 @@ def fit(
             stop, late = agreed(watch is not None and bool(watch(state)), keeper.late)
             with writing(folder):
                 keeper.keep(before, stop or late)
+        state.agree()
     return state.model(None if folder is None else folder.path)
 
 
@@ -138,11 +139,10 @@ def _opened(run: str | Path | Run | None, state: State, until: ExitStack) -> Run
 def _folder(run: str | Path | Run, state: State) -> Run:
     if isinstance(run, Run):
         return run
-    parts = _parts(state.game)
     if (Path(run) / "plan.json").exists():
-        _agree(folder := Run(run), parts)
+        _agree(folder := Run(run), _parts(state.game))
         return folder
-    return Run.create(run, {"python": {"game": parts, "training": state.training.describe()}, "data": state.data.name})
+    return Run.create(run, _plan(state))
 
 
 _SAME = ("objective", "prior", "augment", "replay")
@@ -166,8 +166,14 @@ def _agree(run: Run, parts: Mapping[str, str]) -> None:
             raise ValueError(f"{began}: a run goes on as it began; give the same game, or another run")
 
 
-def _replan(run: Run | None, training: Training) -> None:
-    """Write down how a program's own run goes on, once its checkpoint has been accepted."""
-    own = None if run is None else run.plan.get("python")
-    if run is not None and isinstance(own, dict) and own.get("training") != training.describe():
-        run.replan({**run.plan, "python": {**own, "training": training.describe()}})
+def _plan(state: State) -> dict[str, Any]:
+    """What is kept of a program's own game, which no plan can rebuild."""
+    return {"python": {"game": _parts(state.game), "training": state.training.describe()}, "data": state.data.name}
+
+
+def _replan(run: Run | None, state: State) -> None:
+    """Write down how a program's own run goes on, once its checkpoint has been accepted, or begins anew without one."""
+    if run is not None and isinstance(run.plan.get("python"), dict):
+        plan = {**run.plan, **_plan(state)}
+        if plan != run.plan:
+            run.replan(plan)

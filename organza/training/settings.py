@@ -31,7 +31,7 @@ class Training:
         replacement: Whether real examples are drawn with replacement instead of in shuffled epochs.
         seed: Of everything: initial order, noise, dropout.
         log_every: Images from one line of the log to the next.
-        sample_every: Images from one picture of the same z to the next; 0 for none.
+        sample_every: Images from one picture of the same z to the next; 0 for the first and the last alone.
         save_every: Images from one checkpoint to the next; 0 for by the clock alone.
         threads: CPU threads; 0 leaves PyTorch's number.  Few suit small networks; the last bits depend on it.
         nonfinite: What to do about a move whose loss or gradient is not finite: "stop", or "skip" it (no more than ten
@@ -62,6 +62,10 @@ class Training:
     channels_last: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("generator_optimizer", "discriminator_optimizer"):
+            if not hasattr(getattr(self, name), "build"):
+                got = type(getattr(self, name)).__name__
+                raise ValueError(f"{name}: got {got}, needs the settings of one, as organza.optimizer.Adam(lr=2e-4)")
         least = dict.fromkeys(("images", "batch", "accumulate", "log_every"), 1)
         for name in (*least, "generator_batch", "sample_every", "save_every", "threads"):
             if getattr(self, name) < least.get(name, 0):

@@ -48,6 +48,8 @@ class State:
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
         check(game, training, data)
+        if training.jitter is not None:  # what it cannot take is told before anything is written
+            training.jitter(torch.zeros(2, *data.spec.shape), None, Draw(torch.Generator(), 2))
         self.game = game.to(device).train()
         # Not on MPS, whose batch norm goes wrong in it (pytorch#175189).
         wanted = training.channels_last and device.type != "mps"
@@ -58,6 +60,7 @@ class State:
         self.data = data.to(device) if data.nbytes <= capacity(device) / 2 else data  # or it goes there by the batch
         self.device = device
         game.prime(lambda: data.mean)
+        _follow(dict(game.named_parameters()) | dict(game.named_buffers()))  # a program's own are each process's own
         self.average = averaged(game.generator)
         self.rules: dict[Player, Optimizer] = {p: getattr(training, f"{p}_optimizer") for p in game.players}
         self.weights = {p: [w for w in net.parameters() if w.requires_grad] for p, net in game.players.items()}
@@ -107,10 +110,7 @@ class State:
 
     def _labelled(self) -> tuple[Tensor, Order]:
         """The examples whose label is known, and the order in which they are drawn."""
-        y = self.data.y
-        known = torch.empty(0) if y is None or y.ndim > 1 else (y >= 0).nonzero().squeeze(1).cpu()
-        if not len(known):
-            raise ValueError("training.labelled: the data have no labelled examples; give labels, or set it to false")
+        known = _known(self.data)
         return known, Order(len(known), key(self.training.seed, "labelled") >> 1)
 
     def _beside(self, position: int, draw: Draw) -> tuple[Tensor, Tensor] | None:
@@ -224,9 +224,7 @@ class State:
         if any(not torch.equal(sums, theirs) for theirs in gather(sums)):
             raise RuntimeError(f"the processes' weights differ at image {self.images}: the last checkpoint is kept")
         for module in (self.game, self.average):
-            own = dict(module.named_buffers())
-            for name, value in spread(own).items():
-                own[name].copy_(value)
+            _follow(dict(module.named_buffers()))
 
     def model(self, run: Path | None = None) -> Model:
         """Return the generator with the averaged weights."""
@@ -293,6 +291,14 @@ class State:
         self.images, self.steps, self.averaged_at = record["images"], record["steps"], record["averaged_at"]
 
 
+@torch.no_grad()
+def _follow(tensors: Mapping[str, Tensor]) -> None:
+    """Let all processes take the numbers of rank 0."""
+    if world() > 1:
+        for name, value in spread(tensors).items():
+            tensors[name].copy_(value)
+
+
 def check(game: Game, training: Training, data: Data) -> None:
     """Refuse what does not go together.
 
@@ -313,6 +319,10 @@ def check(game: Game, training: Training, data: Data) -> None:
         raise ValueError(
             f"replay={pool}: with moves={moves} G learns through what D is shown, its newest fakes; leave one out"
         )
+    if game.conditional and data.y is None:
+        raise ValueError("the game is conditional, but the data have no labels or other conditions y")
+    if training.labelled and not len(_known(data)):
+        raise ValueError("training.labelled: the data have no labelled examples; give labels, or set it to false")
     for term in game.terms:
         term.check(data.spec.shape)  # type: ignore[operator]
     bounded = [term.name for term in game.terms if term.bounded]
@@ -320,6 +330,11 @@ def check(game: Game, training: Training, data: Data) -> None:
         low, high = (float(end) for end in data.y.aminmax())
         if low < 0 or high > 1:
             raise ValueError(f"{bounded[0]}: the conditions go from {low:g} to {high:g}; scale them to 0 ... 1")
+
+
+def _known(data: Data) -> Tensor:
+    """The numbers of the examples whose label is known."""
+    return torch.empty(0) if data.y is None or data.y.ndim > 1 else (data.y >= 0).nonzero().squeeze(1).cpu()
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
