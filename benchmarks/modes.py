@@ -10,7 +10,7 @@ each, beside what a perfect sampler expects, and how many runs met every target:
 
     all modes; quality from .95 to the perfect sampler's + .005; KL <= .05; width from .7 to 1.3; 60 s (grid100: 180 s)
 
-The recipe was chosen on seeds 0 and 1, after runs of seeds 10 to 15 with others (docs/log.md, "Modes").
+The recipe was chosen on seeds 0 and 1, after runs of seeds 10 to 15 with others; docs/log.md, "Modes", has the results.
 """
 
 from __future__ import annotations
