@@ -323,12 +323,12 @@ class Model:
         if y is None or len(y) != n:
             got = "none" if y is None else str(len(y))
             raise ValueError(f"this model is conditional: it needs {n} conditions y, got {got}")
-        condition = getattr(self.generator, "condition", None)
-        channels = 0 if condition is None else condition[0] * (1 + hasattr(self.generator, "directions"))
-        if channels and (y.ndim != 4 or y.shape[1] != channels):
-            raise ValueError(
-                f"conditions of shape {tuple(y.shape[1:])}: this model takes images of {channels} channels"
-            )
+        shape = getattr(self.generator, "condition", None)
+        if isinstance(shape, list | tuple) and len(shape) == 3:  # a program's own G may call anything so
+            channels = shape[0] * (1 + hasattr(self.generator, "directions"))
+            if y.ndim != 4 or y.shape[1] != channels:
+                given = tuple(y.shape[1:])
+                raise ValueError(f"conditions of shape {given}: this model takes images of {channels} channels")
         labels = y.ndim == 1 and not y.is_floating_point() and len(y) > 0
         if labels and self.device.type != "cpu":  # whose kernels do not say it: CUDA's end the program
             sizes = [getattr(module, "classes", 0) for module in self.generator.modules()]

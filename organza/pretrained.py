@@ -48,8 +48,8 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     """Write the folder, replacing one of this kind, and return its path.
 
     Each file is written at once.  The config names the weights' SHA-256, so that a mix left by a kill is noticed, and
-    comes first, so that another attempt knows the folder as its own.  It names that of the card too: one that was
-    edited since, as for a license, stays as it is.
+    comes first, so that another attempt knows the folder as its own.  It knows the card too: one that was edited
+    since, as for a license, stays as it is.
 
     Arguments:
         folder: Where to; made if missing.
@@ -65,8 +65,11 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
         raise ValueError(f"{path} exists and holds something else than a pretrained model; choose another folder")
     data = to_safetensors(weights, {"format": "pt"})  # the metadata that other readers of such files ask for
     facts = {**config, **({"data": brief(config["data"])} if config.get("data") else {})}
-    edited, card = _edited(path), _card(path.resolve().name, facts)
-    hashes = {"sha256": hashlib.sha256(data).hexdigest(), "card": hashlib.sha256(card.encode()).hexdigest()}
+    card, before, written = _card(path.resolve().name, facts).encode(), *_cards(path)
+    edited = bool(before and written and before not in written)
+    after = hashlib.sha256(card).hexdigest()
+    # A kill may leave the card of before beside the new config.
+    hashes = {"sha256": hashlib.sha256(data).hexdigest(), "card": [after] if edited or not before else [before, after]}
     described = {"format": FORMAT, "organza": __version__, **facts, **hashes}
     try:
         text = json.dumps(described, indent=2, allow_nan=False) + "\n"
@@ -80,17 +83,17 @@ def write(folder: str | os.PathLike[str], config: Mapping[str, Any], weights: Ma
     write_text(path / CONFIG, text)
     write_bytes(path / WEIGHTS, data)
     if not edited:
-        write_text(path / CARD, card)
+        write_bytes(path / CARD, card)
     return path
 
 
-def _edited(path: Path) -> bool:
-    """Whether the folder's card is another than the one that was written with its config."""
+def _cards(path: Path) -> tuple[str, list[str]]:
+    """The SHA-256 of the folder's card, and those that its config knows; empty where there are none."""
     try:
-        written, card = json.loads((path / CONFIG).read_text("utf-8")).get("card"), (path / CARD).read_bytes()
+        found = hashlib.sha256((path / CARD).read_bytes()).hexdigest()
+        return found, list(json.loads((path / CONFIG).read_text("utf-8")).get("card", []))
     except (OSError, ValueError, AttributeError):
-        return False
-    return written is not None and hashlib.sha256(card).hexdigest() != written
+        return "", []
 
 
 def brief(data: str) -> str:

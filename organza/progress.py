@@ -30,6 +30,11 @@ def unread() -> None:
         os.close(nowhere)
 
 
+def speaker() -> bool:
+    """Whether this process speaks: of several, which torchrun starts, the first does."""
+    return int(os.environ.get("WORLD_SIZE") or 1) == 1 or int(os.environ.get("RANK") or 0) == 0
+
+
 class Watch:
     """Shows how a training goes, and ends it when asked to: a bar on a terminal, else a plain line now and then."""
 
@@ -37,7 +42,7 @@ class Watch:
         from rich.console import Console
 
         self.as_json = as_json
-        self.quiet = int(os.environ.get("RANK", "0")) > 0  # of several processes, started by torchrun, one speaks
+        self.quiet = not speaker()
         self.console = Console(stderr=True, quiet=self.quiet)
         self.bar: Any = None
         self.task: Any = None
@@ -175,7 +180,7 @@ def measuring(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
+    console = Console(stderr=True, quiet=not speaker())
     if not console.is_terminal or as_json:
         said: list[str] = []
 

@@ -57,6 +57,26 @@ def test_what_does_not_suit_is_told_before_anything_is_written(tmp_path: Path) -
         assert said in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_a_programs_own_names_and_jitter(tmp_path: Path) -> None:
+    """A G may call what it likes its condition, and a jitter is given the conditions that the data have."""
+
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.condition, self.out = torch.nn.Embedding(2, 4), torch.nn.Linear(6, 3)
+
+        def forward(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.out(torch.cat([z, self.condition(y)], 1))
+
+    data = Data("x", torch.rand(40, 3), torch.arange(40) % 2, labels=("a", "b"))
+    game = Game(Own(), MLPDiscriminator((3,), (4,), classes=2), oz.Normal(2), conditional=True)
+    before = torch.random.get_rng_state()
+    jitter = lambda x, y, draw: (x + 0 * torch.rand(1), y.clone())  # noqa: E731
+    model = fit(game, data, images=64, run=tmp_path / "run", device="cpu", jitter=jitter)
+    assert model.sample(4, y=torch.tensor([0, 1, 0, 1])).shape == (4, 3)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_another_device_is_told() -> None:
     made = toy()
     now = State(made.game, made.training, made.data, torch.device("cpu")).record()

@@ -344,3 +344,21 @@ def test_inversion_with_conditions_bytes_and_noise():
 def test_refused_inversions(arguments, said):
     with pytest.raises(ValueError, match=said):
         Model(nn.Identity(), Normal(3)).invert(**arguments)
+
+
+def test_a_card_that_a_kill_left_behind_is_no_edited_one(tmp_path, monkeypatch):
+    """Where another model's config is there and its card is not yet, the next attempt writes it."""
+    from organza import pretrained
+
+    def write(seed, folder=tmp_path / "mine"):
+        return pretrained.write(folder, {"seed": seed}, {"w": torch.zeros(1)})
+
+    write(1)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(pretrained, "write_bytes", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        write(2)
+    card = write(3) / "README.md"
+    assert "| seed | 3 |" in card.read_text("utf-8")
+    card.write_text(own := card.read_text("utf-8") + "mine", "utf-8")
+    for seed in (4, 5):
+        assert (write(seed) / "README.md").read_text("utf-8") == own

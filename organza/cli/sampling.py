@@ -254,6 +254,7 @@ def _write_samples(model: Model, x: Tensor, target: str, names: list[str], y: Te
             folder = Path(target, _folder(names[i // each_label])) if names else Path(target)
             picture.save(one, folder / f"{i:06d}.png")
     elif target.endswith((".npz", ".npy")):
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         found, file = model.restore(x).numpy(), io.BytesIO()
         if target.endswith(".npy"):
             np.save(file, found)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from organza.progress import unread
+from organza.progress import speaker, unread
 
 __all__ = [
     "Device",
@@ -54,8 +54,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def show(record: Any, text: str, as_json: bool) -> None:
-    """Print a result, as one JSON object or in words; of several processes only the first does."""
-    if os.environ.get("RANK", "0") == "0":
+    """Print a result, as one JSON object or in words."""
+    if speaker():
         print(json.dumps(record) if as_json else text)
 
 

@@ -46,7 +46,7 @@ class Reference:
             return names
         if not lpips.missing(shape):
             names.insert(0, "lpips")
-        if min(shape[1:]) >= pairs.WINDOW:
+        if len(shape) == 3 and min(shape[1:]) >= pairs.WINDOW:
             names.insert(0, "pairs")
         return names
 

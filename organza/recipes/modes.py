@@ -39,9 +39,9 @@ def modes(data: Spec, images: int = 850_000) -> Plan:
 
     ``quick`` is better for laws in one piece (docs/log.md).  Other data than vectors are taken as long vectors.
 
-    Cost and result, one CPU thread: 10,000 to 20,000 points a second.  The ring of 8 and the grid of 25 take one minute
-    or two, the grid of 100, with ``--images 2500000``, two to five; all modes, each in its share and as wide as it is,
-    in each of sixty runs (``python benchmarks/modes.py``, docs/log.md).
+    Cost and result, one CPU thread: 9,000 to 20,000 points a second.  The ring of 8 and the grid of 25 take one to two
+    minutes, by the machine, the grid of 100, with ``--images 2500000``, two to five; all modes, each in its share and
+    as wide as it is, in each of sixty runs (``python benchmarks/modes.py``, docs/log.md).
 
     References:
         Disconnected Manifold Learning for Generative Adversarial Networks (Khayatkhoei, Singh, Elgammal, 2018)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from organza.data import Data, Order
-from organza.device import capacity, seed_networks
+from organza.device import capacity, seed_networks, undisturbed
 from organza.distributed import add, agreed, gather, rank, spread, world
 from organza.ema import average, averaged
 from organza.game import Game
@@ -48,8 +48,6 @@ class State:
 
     def __init__(self, game: Game, training: Training, data: Data, device: torch.device) -> None:
         check(game, training, data)
-        if training.jitter is not None:  # what it cannot take is told before anything is written
-            training.jitter(torch.zeros(2, *data.spec.shape), None, Draw(torch.Generator(), 2))
         self.game = game.to(device).train()
         # Not on MPS, whose batch norm goes wrong in it (pytorch#175189).
         wanted = training.channels_last and device.type != "mps"
@@ -59,6 +57,9 @@ class State:
         self.training = training
         self.data = data.to(device) if data.nbytes <= capacity(device) / 2 else data  # or it goes there by the batch
         self.device = device
+        if training.jitter is not None:  # what it cannot take is told before anything is written
+            with undisturbed(device):
+                self._examples(torch.zeros(2, dtype=torch.int64), Draw(torch.Generator(device), 2))
         game.prime(lambda: data.mean)
         _follow(dict(game.named_parameters()) | dict(game.named_buffers()))  # a program's own are each process's own
         self.average = averaged(game.generator)
