@@ -32,7 +32,7 @@ def _norm(slope: Tensor) -> Tensor:
 
 
 def _slope_at(round: Round, x: Tensor) -> Tensor:
-    """The slope of D at x, (B, ...), differentiable; x is new."""
+    """The slope of D at x, (B, ...), differentiable; x is new, so that to ask for its gradient changes no other."""
     (slope,) = torch.autograd.grad(round.critic(x.requires_grad_()).logits.sum(), x, create_graph=True)
     return slope
 

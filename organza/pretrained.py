@@ -34,7 +34,7 @@ from organza import prior as priors
 from organza.prior import Prior
 from organza.run import to_safetensors, write_bytes, write_text
 
-__all__ = ["brief", "fill", "generator", "is_pretrained", "prior", "read", "translates", "use", "write"]
+__all__ = ["brief", "classes", "fill", "generator", "is_pretrained", "prior", "read", "translates", "use", "write"]
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -146,9 +146,15 @@ def use(path: object, about: Mapping[str, Any], n: int = 100) -> str:
     generator, folder = about.get("generator"), shlex.quote(str(path))
     if translates(generator):
         return f"organza translate {folder} INPUT --out DIR"
-    classes = generator.get("classes", 0) if about.get("conditional") and isinstance(generator, Mapping) else 0
-    label = f" --label {','.join('0' * classes)}" if classes and not about.get("labels") else ""
-    return f"organza sample {folder} -n {8 if classes else n}{label} --seed 1"
+    count = classes(about)
+    label = f" --label {','.join('0' * count)}" if count and not about.get("labels") else ""
+    return f"organza sample {folder} -n {8 if count else n}{label} --seed 1"
+
+
+def classes(about: Mapping[str, Any]) -> int:
+    """How many classes, or numbers, are the condition of a generator, by its plan or config; 0 if it has none such."""
+    generator = about.get("generator")
+    return int(generator.get("classes", 0)) if about.get("conditional") and isinstance(generator, Mapping) else 0
 
 
 def translates(generator: Any) -> bool:

@@ -41,7 +41,7 @@ def keep(
 
 
 def _draw(folder: Path, scores: list[Score], fake: Tensor, train: Tensor | None) -> None:
-    # The samples that lie closest to a training image, each left of it.
+    """The picture of the samples that lie closest to a training image, each left of it."""
     pairs: list[list[int]] = next((score.details["suspects"] for score in scores if score.key == "memorised"), [])
     if pairs and train is not None and fake.ndim == 4:
         fakes, twins = torch.tensor(pairs[:16]).T

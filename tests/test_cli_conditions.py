@@ -180,8 +180,8 @@ def test_what_is_said_to_be_next_can_be_typed(organza, run, tmp_path) -> None:
     np.savez(tmp_path / "x.npz", x=x, y=np.random.default_rng(1).random((40, 3)).astype(np.float32))
     words = ("train", str(tmp_path / "x.npz"), "--recipe", "conditional", "--images", "64", "--run", "numbers")
     assert organza(*words, *SMALL)[0] == 0
-    for folder, images in ((run, 6), ("numbers", 100)):
-        code, out, _ = organza("export", folder, "--pretrained", f"mine-{images}")
+    for folder in (run, "numbers"):
+        code, out, _ = organza("export", folder, "--pretrained", f"mine-{Path(folder).name}")
         said = next(line for line in out.splitlines() if line.startswith("next"))
         words = shlex.split(said)[2:]
         assert code == 0 and organza(*words, "--out", "a.npz")[0] == 0
@@ -206,8 +206,10 @@ def test_options_that_would_do_nothing_are_refused(organza, run) -> None:
 def test_one_of_several_processes_speaks(organza, run, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "1")
     assert organza("sample", run, "-n", "2", "--out", "a.npz", "--json")[1]  # alone, whatever a scheduler has said
+    assert "no run at nowhere" in organza("sample", "nowhere")[2]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert organza("sample", run, "-n", "2", "--out", "a.npz", "--json")[:2] == (0, "")
+    assert organza("sample", "nowhere") == (2, "", "")
 
 
 def test_an_array_is_written_at_once(organza, run, monkeypatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from organza.data import Data, open_data
-from organza.evaluation import Reference, evaluate, some, usual_features
+from organza.evaluation import Reference, evaluate, reference, some, usual_features
 from organza.metrics.catalogue import METRICS
 
 
@@ -78,3 +78,4 @@ def test_a_home_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for i in range(3):
         Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i}.png")
     assert len(open_data(name)) == (2 if name.endswith("[:2]") else 3)
+    assert reference(None, data=name).split == ("part" if name.endswith("[:2]") else "all")

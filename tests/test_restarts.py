@@ -79,6 +79,7 @@ def test_what_one_process_alone_has_met_is_told_by_it(organza, trained, monkeypa
         return organza("resume", str(trained))[2]
 
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun says it too
     assert "organza: rank 1: no room" in raised(training.OutOfMemory("no room"))
     assert "mistake" not in raised(ValueError("a mistake"))  # which the first tells
 

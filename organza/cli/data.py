@@ -37,8 +37,7 @@ def data(
     if sheet is not None:
         some = torch.linspace(0, len(opened) - 1, min(64, len(opened))).long()
         x = opened.gather(some)[0] if opened.x.ndim == 4 else opened.x
-        pairs = picture.pairs(*x.chunk(2, 1)) if opened.spec.joined else None
-        drawn = pairs if pairs is not None else picture.draw(x, None if x.ndim == 4 else x)
+        drawn = picture.pairs(*x.chunk(2, 1)) if opened.spec.joined else picture.draw(x, x)
         if drawn is None:
             raise ValueError(f"--sheet {sheet}: there is no picture of data of shape {list(opened.spec.shape)}")
         picture.save(drawn, sheet)

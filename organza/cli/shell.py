@@ -149,8 +149,9 @@ def _full(error: Exception) -> bool:
 
 def _mistake(text: str, own: bool = False) -> int:
     """Tell it, in the first of several processes; what may be another's ``own``, in that too."""
-    number = os.environ.get("RANK", "0")
-    lines = text.splitlines() if number == "0" else [f"rank {number}: {line}" for line in text.splitlines() if own]
+    lines = text.splitlines()
+    if not speaker():
+        lines = [f"rank {os.environ['RANK']}: {line}" for line in lines if own]
     if lines and "--json" in sys.argv:
         print(json.dumps({"error": lines}))
     for line in lines:

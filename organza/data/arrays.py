@@ -18,6 +18,7 @@ Values: images are uint8, uint16 or float, all else is float.  Floats may have a
 
 import hashlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["LAYOUTS", "SUFFIXES", "digest", "examples", "labels", "read_arrays"]
+__all__ = ["LAYOUTS", "SUFFIXES", "digest", "digests", "examples", "labels", "read_arrays"]
 
 SUFFIXES = (".npy", ".npz")
 LAYOUTS = {"NCHW": 4, "NHWC": 4, "NHW": 3, "NCL": 3, "ND": 2}  # with their numbers of axes
@@ -223,3 +224,8 @@ def digest(x: Tensor, y: Tensor | None) -> str:
         found.update(f"{values.dtype.name} {values.shape}\n".encode())
         found.update(values.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
+
+
+def digests(x: Tensor) -> Iterator[bytes]:
+    """Of each example, (N, ...), 16 bytes that stand for its values: x itself may not fit into memory."""
+    return (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().numpy())

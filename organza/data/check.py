@@ -7,7 +7,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from organza.values import Values
 
 from . import pairs
+from .arrays import digests
 from .folder import ARCHIVES, side, sizes, tree_at
 from .source import Data, names, open_data
 
@@ -119,9 +119,8 @@ def check(source: str) -> tuple[Check, Data]:
 def _equal(x: Tensor) -> list[list[int]]:
     """The groups of equal examples."""
     found: dict[bytes, list[int]] = defaultdict(list)
-    rows = x.flatten(1).contiguous()
-    for i in range(len(rows)):
-        found[blake2b(rows[i].numpy().data, digest_size=16).digest()].append(i)
+    for i, each in enumerate(digests(x)):
+        found[each].append(i)
     return [group for group in found.values() if len(group) > 1]
 
 

@@ -32,11 +32,16 @@ from organza.values import Values
 if TYPE_CHECKING:
     from .source import Data
 
-__all__ = ["MADE", "cut", "joined", "kind", "made", "matched", "together", "two", "whole"]
+__all__ = ["MADE", "cut", "exists", "joined", "kind", "made", "matched", "together", "two", "whole"]
 
 _WORDS = ("from", "and")
 _SIDES = ("left", "right")
 _AT_ONCE = 1024  # examples, of which conditions are computed
+
+
+def exists(path: str) -> bool:
+    """Whether a path is there, in which ~ is the user's home."""
+    return os.path.exists(os.path.expanduser(path))
 
 
 def two(text: str, names: Sequence[str]) -> tuple[str, str, str] | None:
@@ -49,13 +54,13 @@ def two(text: str, names: Sequence[str]) -> tuple[str, str, str] | None:
     Returns:
         None if it is one: has no such word, or is a path.
     """
-    if os.path.exists(os.path.expanduser(whole(text))):
+    if exists(whole(text)):
         return None
     words = [*re.finditer(rf"\s+({'|'.join(_WORDS)})\s+", text)]
     found = [(text[: word.start()], word[1], text[word.end() :]) for word in reversed(words)]
     known = (*names, *MADE, *_SIDES)
     sides = [[whole(each) for each in (left, right)] for left, _, right in found]
-    both = [all(each.lower() in known or os.path.exists(os.path.expanduser(each)) for each in side) for side in sides]
+    both = [all(each.lower() in known or exists(each) for each in side) for side in sides]
     return found[both.index(True)] if True in both else found[0] if found else None
 
 

@@ -250,7 +250,7 @@ def _opened(source: Source, split: str, how: How) -> Data:
     """Open it; ``how`` is what parts behind it have said of reading a folder."""
     if isinstance(source, Data):
         return source
-    text = source.strip() if isinstance(source, str) and not os.path.exists(os.path.expanduser(source)) else ""
+    text = source.strip() if isinstance(source, str) and not pairs.exists(source) else ""
     two = pairs.two(text, names())
     if two is not None:
         left, word, right = two
@@ -322,7 +322,7 @@ def held_out(source: object) -> str | None:
     """
     if not isinstance(source, str):
         return None
-    whole, exists = pairs.whole(source.strip()), os.path.exists(os.path.expanduser(source))
+    whole, exists = pairs.whole(source.strip()), pairs.exists(source)
     if whole.lower() in names() and not (exists and whole != source.strip()):  # which comes before a file of that name
         return whole + "".join(f"[{made}]" for made in re.findall(r"\[\s*(joint|stacked|weights\s*=[^\]]+)", source))
     two = None if exists else pairs.two(source.strip(), names())

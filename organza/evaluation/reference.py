@@ -3,10 +3,8 @@ r"""What samples are compared with: real examples, those of the training, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,8 @@ from torch import Tensor
 
 from organza.data import Data, held_out, open_data
 from organza.data import names as builtin
+from organza.data.arrays import digests
+from organza.data.pairs import exists
 from organza.metrics import lpips, pairs
 from organza.values import Values
 
@@ -133,7 +133,7 @@ def _check_digest(train: Data | None, digest: str) -> None:
 
 def _named(data: Any, split: str | None) -> Reference:
     """What a user names as real examples: a part of a data set that is written out is meant as it stands."""
-    if split is None and isinstance(data, str) and _PART.search(data) and not Path(data).exists():
+    if split is None and isinstance(data, str) and _PART.search(data) and not exists(data):
         return Reference(open_data(data), "part")
     return _own(data, split)
 
@@ -154,13 +154,8 @@ def _seen(real: Data, train: Data) -> int:
     """How many real examples the generator was trained on."""
     if real.spec.shape != train.spec.shape or real.x.dtype != train.x.dtype:
         return 0
-    known = set(_digests(train.x))
-    return sum(each in known for each in _digests(real.x))
-
-
-def _digests(x: Tensor) -> Iterator[bytes]:
-    """Of each example 16 bytes in its place, as the data may be larger than memory."""
-    return (blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().numpy())
+    known = set(digests(train.x))
+    return sum(each in known for each in digests(real.x))
 
 
 def opened(fake: Any) -> Data:

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from organza.pretrained import translates, use
+from organza.pretrained import classes, translates, use
 from organza.report import curves, data, pictures, scores
 from organza.run import Run, write_text
 
@@ -153,15 +153,14 @@ def _words(value: Any) -> str:
 def _next(path: str, plan: Mapping[str, Any], shown: int, aim: int) -> str:
     own, run, images = "python" in plan, shlex.quote(path), 2 * max(shown, aim)
     load = f"{path!r}, generator=MyGenerator(), prior=organza.Normal(64)" if own else repr(path)
-    generator = plan.get("generator")
-    classes = generator.get("classes", 0) if plan.get("conditional") and isinstance(generator, Mapping) else 0
-    labels = f"torch.arange(64) % {classes}" if plan.get("labels") else f"torch.zeros(64, {classes})"
-    given = f"64, seed=0, y={labels}" if classes else "64, seed=0"
+    count = classes(plan)
+    labels = f"torch.arange(64) % {count}" if plan.get("labels") else f"torch.zeros(64, {count})"
+    given = f"64, seed=0, y={labels}" if count else "64, seed=0"
     more = {
-        "Samples in Python:": f"import organza\n{'import torch' * bool(classes)}\nmodel = organza.load({load})\n"
+        "Samples in Python:": f"import organza\n{'import torch' * bool(count)}\nmodel = organza.load({load})\n"
         f"x = model.sample({given})\nmodel.restore(x)  # in the data’s own numbers"
     }
-    if translates(generator):
+    if translates(plan.get("generator")):
         more = {"An image from each of a folder's:": use(path, plan)}
     elif not own:
         more |= {"More samples:": use(path, plan, 64)}
